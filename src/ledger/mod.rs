@@ -1,0 +1,3 @@
+//! The ledger's meaning: records, their chain, their verification.
+
+pub mod record;

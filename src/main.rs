@@ -1,0 +1,2 @@
+//! rollbackd.
+fn main() {}

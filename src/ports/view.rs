@@ -1,0 +1,141 @@
+//! What the controller shows of itself: plain data, replaced as a whole after every event.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+/// Everything the read-only API serves.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct View {
+    /// Whether the ledger was replayed and the first evaluation was tried.
+    pub ready: bool,
+    /// By the fleet's name.
+    pub fleets: BTreeMap<String, FleetView>,
+    /// By id, newest last.
+    pub rollbacks: Vec<RollbackView>,
+    /// The rules in force.
+    pub rules: Vec<RuleView>,
+}
+
+/// One fleet.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct FleetView {
+    /// The fleet's name.
+    pub fleet: String,
+    /// `automatic`, `approve` or `observe`.
+    pub mode: String,
+    /// The newest promoted version that is not denied.
+    pub last_good: Option<String>,
+    /// Versions seen or remembered.
+    pub versions: Vec<VersionView>,
+    /// Candidates under observation.
+    pub rollouts: Vec<RolloutView>,
+    /// The id of the rollback under way.
+    pub rollback: Option<String>,
+    /// Why nothing can be decided at the moment, if so.
+    pub holding: Option<String>,
+    /// RFC 3339.
+    pub last_evaluation: Option<String>,
+}
+
+/// One version of a fleet.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct VersionView {
+    /// The version.
+    pub version: String,
+    /// Workers alive.
+    pub workers: u32,
+    /// Sessions in progress.
+    pub live: f64,
+    /// Whether the manifest denies it.
+    pub denied: bool,
+}
+
+/// One candidate.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct RolloutView {
+    /// The version under observation.
+    pub candidate: String,
+    /// The version it is judged against.
+    pub baseline: Option<String>,
+    /// RFC 3339.
+    pub started_at: String,
+    /// RFC 3339.
+    pub observe_until: String,
+    /// Each rule's verdict.
+    pub verdicts: Vec<VerdictView>,
+}
+
+/// What one rule says of one candidate.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct VerdictView {
+    /// `group/rule`.
+    pub rule: String,
+    /// `healthy`, `suspect`, `regressed` or `no_data`.
+    pub verdict: String,
+    /// log10 of the evidence against the baseline's share; none without a tolerance.
+    pub baseline_log10: Option<f64>,
+    /// log10 of the evidence against the ceiling; none without one.
+    pub ceiling_log10: Option<f64>,
+    /// log10 of the evidence at which a test convicts.
+    pub threshold_log10: f64,
+    /// `concurrent`, `history` or `none`.
+    pub control: String,
+    /// The overdispersion taken into account.
+    pub dispersion: f64,
+    /// Sessions the candidate started under observation.
+    pub started: u64,
+    /// Sessions of the candidate that failed or dropped under observation.
+    pub failed: u64,
+    /// Sessions the control started in the same ticks.
+    pub control_started: u64,
+    /// Sessions of the control that failed in the same ticks.
+    pub control_failed: u64,
+}
+
+/// One rollback.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct RollbackView {
+    /// Unique.
+    pub id: String,
+    /// The fleet.
+    pub fleet: String,
+    /// The bad version.
+    pub from_version: String,
+    /// The good version.
+    pub version: String,
+    /// `chosen`, `gated`, `starting`, `capable`, `draining`, `recorded`, `confirming`, `clean`,
+    /// `stuck` or `abandoned`.
+    pub state: String,
+    /// Why it began.
+    pub reason: String,
+    /// RFC 3339.
+    pub started_at: String,
+    /// RFC 3339.
+    pub finished_at: Option<String>,
+    /// Workers of the bad version still alive.
+    pub bad_workers: u32,
+    /// Sessions still live on the bad version.
+    pub bad_live: f64,
+    /// Workers of the good version alive.
+    pub good_workers: u32,
+}
+
+/// One rule in force.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct RuleView {
+    /// The group's name.
+    pub group: String,
+    /// The rule's name.
+    pub name: String,
+    /// The fleet entry it judges.
+    pub fleet: String,
+    /// The file it stands in.
+    pub file: String,
+    /// `sessions` or `value`.
+    pub kind: String,
+    /// Which rule exactly: SHA-256, hex.
+    pub digest: String,
+    /// The queries it asks, by what they count.
+    pub queries: BTreeMap<String, String>,
+}
