@@ -14,8 +14,11 @@ pub struct Manifest {
     pub serial: u64,
     /// Versions under observation or already good.
     pub admitted: BTreeSet<Version>,
-    /// Versions that must drain and may not start.
+    /// Versions that may not start.
     pub denied: BTreeSet<Version>,
+    /// The denied versions whose running workers must drain now. Apart from `denied`, so that a
+    /// version can be gated before the good one is able to carry its load.
+    pub draining: BTreeSet<Version>,
     /// The version a rollback would choose.
     pub last_good: Option<Version>,
     /// When it was signed.

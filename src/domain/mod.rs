@@ -3,10 +3,14 @@
 //! **Invariant:** nothing here reads a clock, does I/O, logs, awaits or serializes.
 
 pub mod counts;
+pub mod decision;
 pub mod evidence;
 pub mod fleet;
+pub mod history;
 pub mod manifest;
 pub mod membership;
+pub mod rollback;
 pub mod share;
 pub mod time;
+pub mod verdict;
 pub mod version;

@@ -1,0 +1,264 @@
+//! What a fleet has been through: a fold over its events.
+//!
+//! **Invariant:** [`FleetHistory::apply`] is the only way the state changes, live and in replay
+//! alike; what it refuses cannot have happened.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::rollback::{Rollback, State};
+use super::time::Timestamp;
+use super::version::Version;
+
+/// What happened to one fleet, as the ledger remembers it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Happening {
+    /// The version that carried the fleet when it was first seen.
+    BaselineAdopted {
+        /// It is the last good version now.
+        version: Version,
+    },
+    /// A candidate came under observation.
+    RolloutStarted {
+        /// Who, against whom, since when.
+        rollout: Rollout,
+    },
+    /// A candidate left before it was judged.
+    RolloutEnded {
+        /// It may come back as a new rollout.
+        candidate: Version,
+    },
+    /// Observation ended with no evidence against the candidate.
+    Promoted {
+        /// It is the last good version now.
+        version: Version,
+    },
+    /// A rollback was decided.
+    RollbackChosen {
+        /// In [`State::Chosen`].
+        rollback: Rollback,
+    },
+    /// A rollback took a step.
+    RollbackMoved {
+        /// Which one.
+        id: String,
+        /// Where it is now.
+        state: State,
+    },
+}
+
+/// A candidate's time under observation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rollout {
+    /// The version under observation.
+    pub candidate: Version,
+    /// The last good version then; none: only a ceiling can judge.
+    pub baseline: Option<Version>,
+    /// The end of the tick before the first that counts.
+    pub started_at: Timestamp,
+    /// When the observation is over.
+    pub observe_until: Timestamp,
+    /// Workers the baseline had then.
+    pub baseline_workers: u32,
+}
+
+/// Why a happening cannot follow what was before.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Impossible {
+    /// A rollback that is not there took a step, or a second one began.
+    #[error("rollback {0} does not fit what was recorded before")]
+    Rollback(String),
+    /// A rollout that is not there ended.
+    #[error("no rollout of version {0} is under way")]
+    Rollout(Version),
+}
+
+/// One fleet's remembered state.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FleetHistory {
+    promoted: Vec<Version>,
+    denied: BTreeSet<Version>,
+    rollouts: BTreeMap<Version, Rollout>,
+    rollbacks: Vec<Rollback>,
+    serial: u64,
+}
+
+impl FleetHistory {
+    /// Takes the next happening, recorded as `seq` at `at`.
+    ///
+    /// # Errors
+    /// When it cannot follow what was before; nothing is changed then.
+    pub fn apply(
+        &mut self,
+        seq: u64,
+        at: Timestamp,
+        happening: &Happening,
+    ) -> Result<(), Impossible> {
+        match happening {
+            Happening::BaselineAdopted { version } => self.make_last_good(version),
+            Happening::RolloutStarted { rollout } => {
+                self.rollouts.insert(rollout.candidate.clone(), rollout.clone());
+            }
+            Happening::RolloutEnded { candidate } => {
+                let ended = self.rollouts.remove(candidate);
+                ended.ok_or_else(|| Impossible::Rollout(candidate.clone()))?;
+            }
+            Happening::Promoted { version } => {
+                let ended = self.rollouts.remove(version);
+                ended.ok_or_else(|| Impossible::Rollout(version.clone()))?;
+                self.make_last_good(version);
+            }
+            Happening::RollbackChosen { rollback } => {
+                if self.rollback().is_some() || rollback.state != State::Chosen {
+                    return Err(Impossible::Rollback(rollback.id.clone()));
+                }
+                self.rollouts.remove(&rollback.bad);
+                self.denied.insert(rollback.bad.clone());
+                self.rollbacks.push(rollback.clone());
+            }
+            Happening::RollbackMoved { id, state } => {
+                let current = self.rollbacks.last_mut();
+                let current = current.filter(|r| r.id == *id && !r.state.is_final());
+                let current = current.ok_or_else(|| Impossible::Rollback(id.clone()))?;
+                current.state = *state;
+                current.state_since = at;
+            }
+        }
+        self.serial = seq;
+        Ok(())
+    }
+
+    fn make_last_good(&mut self, version: &Version) {
+        self.promoted.retain(|earlier| earlier != version);
+        self.promoted.push(version.clone());
+    }
+
+    /// The newest promoted version that is not denied.
+    #[must_use]
+    pub fn last_good(&self) -> Option<&Version> {
+        self.last_good_except(None)
+    }
+
+    /// The newest promoted version that is neither denied nor `bad`.
+    #[must_use]
+    pub fn last_good_except(&self, bad: Option<&Version>) -> Option<&Version> {
+        let allowed = |v: &&Version| !self.denied.contains(*v) && Some(*v) != bad;
+        self.promoted.iter().rev().find(allowed)
+    }
+
+    /// Versions that may not start and must drain once a rollback drains them.
+    #[must_use]
+    pub fn denied(&self) -> &BTreeSet<Version> {
+        &self.denied
+    }
+
+    /// Denied versions whose running workers must drain now: all but one whose rollback still
+    /// waits for the good version.
+    #[must_use]
+    pub fn draining(&self) -> BTreeSet<Version> {
+        let waits = |version: &&Version| {
+            self.rollback().is_some_and(|r| r.bad == **version && !r.state.drains())
+        };
+        let abandoned = |version: &&Version| {
+            let newest = self.rollbacks.iter().rev().find(|r| r.bad == **version);
+            newest.is_some_and(|r| r.state == State::Abandoned)
+        };
+        self.denied.iter().filter(|v| !waits(v) && !abandoned(v)).cloned().collect()
+    }
+
+    /// Candidates under observation.
+    #[must_use]
+    pub fn rollouts(&self) -> &BTreeMap<Version, Rollout> {
+        &self.rollouts
+    }
+
+    /// All rollbacks, oldest first.
+    #[must_use]
+    pub fn rollbacks(&self) -> &[Rollback] {
+        &self.rollbacks
+    }
+
+    /// The rollback under way.
+    #[must_use]
+    pub fn rollback(&self) -> Option<&Rollback> {
+        self.rollbacks.last().filter(|rollback| !rollback.state.is_final())
+    }
+
+    /// The `seq` of the last record that changed anything: the manifest's serial.
+    #[must_use]
+    pub fn serial(&self) -> u64 {
+        self.serial
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn v(text: &str) -> Version {
+        text.parse().unwrap()
+    }
+
+    fn rollback(bad: &str, good: &str) -> Rollback {
+        Rollback {
+            id: format!("voice-{bad}"),
+            bad: v(bad),
+            good: v(good),
+            workers_needed: 1,
+            reason: "test".to_owned(),
+            chosen_at: Timestamp::from_millis(0),
+            state: State::Chosen,
+            state_since: Timestamp::from_millis(0),
+        }
+    }
+
+    fn told(happenings: &[Happening]) -> Result<FleetHistory, Impossible> {
+        let mut history = FleetHistory::default();
+        for (seq, happening) in (1..).zip(happenings) {
+            history.apply(seq, Timestamp::from_millis(0), happening)?;
+        }
+        Ok(history)
+    }
+
+    #[test]
+    fn a_denied_version_is_never_the_last_good_one() {
+        let history = told(&[
+            Happening::BaselineAdopted { version: v("v1") },
+            Happening::BaselineAdopted { version: v("v2") },
+            Happening::RollbackChosen { rollback: rollback("v2", "v1") },
+        ])
+        .unwrap();
+        assert_eq!(history.last_good(), Some(&v("v1")));
+        assert!(history.denied().contains(&v("v2")));
+    }
+
+    #[test]
+    fn the_gate_denies_before_anything_drains() {
+        let moved = |state| Happening::RollbackMoved { id: "voice-v2".to_owned(), state };
+        let mut story = vec![
+            Happening::BaselineAdopted { version: v("v1") },
+            Happening::RollbackChosen { rollback: rollback("v2", "v1") },
+        ];
+        for (state, drains) in [
+            (State::Gated, false),
+            (State::Starting, false),
+            (State::Capable, false),
+            (State::Draining, true),
+            (State::Clean, true),
+        ] {
+            story.push(moved(state));
+            let history = told(&story).unwrap();
+            assert!(history.denied().contains(&v("v2")));
+            assert_eq!(history.draining().contains(&v("v2")), drains, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn an_impossible_history_is_refused() {
+        let moved = Happening::RollbackMoved { id: "voice-v2".to_owned(), state: State::Gated };
+        assert!(told(&[moved]).is_err());
+        assert!(told(&[Happening::RolloutEnded { candidate: v("v2") }]).is_err());
+        assert!(told(&[Happening::Promoted { version: v("v2") }]).is_err());
+        let chosen = Happening::RollbackChosen { rollback: rollback("v2", "v1") };
+        assert!(told(&[chosen.clone(), chosen]).is_err());
+    }
+}
