@@ -62,6 +62,7 @@ pub fn decide(s: &Situation) -> Decision {
         Verdict::Suspect if unsure && s.roll_back_when_unsure => roll_back(s),
         Verdict::Suspect if unsure => Decision::Hold("still suspect at the end of its observation"),
         Verdict::NoData => Decision::Hold("workers are alive and their sessions are not seen"),
+        Verdict::Outage => Decision::Escalate("both versions fail together"),
         Verdict::Healthy if s.observation_over && s.has_sessions => Decision::Promote,
         Verdict::Healthy | Verdict::Suspect => Decision::Wait,
     }
@@ -122,6 +123,7 @@ mod tests {
             ("suspect when the hour is over",  Situation { verdict: Suspect, ..OLD },                     "roll_back"),
             ("suspect, unsure holds",          Situation { verdict: Suspect, roll_back_when_unsure: false, ..OLD }, "hold"),
             ("no data with workers alive",     Situation { verdict: NoData, ..YOUNG },                    "hold"),
+            ("a provider outage hits both",    Situation { verdict: Verdict::Outage, ..OLD },            "escalate"),
             ("no data at the end",             Situation { verdict: NoData, ..OLD },                      "hold"),
             ("nowhere to go back to",          Situation { verdict: Regressed, has_last_good: false, ..YOUNG }, "escalate"),
             ("limit reached",                  Situation { verdict: Regressed, within_limits: false, ..YOUNG }, "escalate"),

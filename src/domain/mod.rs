@@ -9,6 +9,7 @@ pub mod fleet;
 pub mod history;
 pub mod manifest;
 pub mod membership;
+pub mod observation;
 pub mod rollback;
 pub mod share;
 pub mod time;

@@ -9,6 +9,8 @@ pub enum Verdict {
     Healthy,
     /// Workers are alive and their sessions are not to be seen; never a reason to act.
     NoData,
+    /// The candidate fails more than the ceiling allows, and so does the baseline at the same time.
+    Outage,
     /// Ten to one against it, not enough to act.
     Suspect,
     /// Beyond the bound that was promised.
@@ -34,6 +36,7 @@ impl Verdict {
         match self {
             Self::Healthy => "healthy",
             Self::NoData => "no_data",
+            Self::Outage => "outage",
             Self::Suspect => "suspect",
             Self::Regressed => "regressed",
         }

@@ -1,0 +1,243 @@
+//! One rule watching one candidate: which control it is compared with, and what came of it.
+
+use std::collections::VecDeque;
+
+use super::counts::{Counts, Tick};
+use super::evidence::{Detector, DetectorSettings, Evidence, SUSPECT_LOG10, dispersion};
+use super::verdict::Verdict;
+
+/// Past ticks over which the baseline must carry its part of the traffic to serve as the control.
+const CONCURRENT_TICKS: usize = 4;
+
+/// The part: a quarter of the candidate's sessions.
+const CONCURRENT_DIVISOR: u64 = 4;
+
+/// Successive ticks without a sample of the candidate after which its data counts as missing.
+const SILENT_TICKS_MAX: u32 = 4;
+
+/// What the candidate was compared with in a tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ControlKind {
+    /// The baseline, at the same time.
+    Concurrent,
+    /// The baseline, before the rollout.
+    History,
+    /// Nothing: only a ceiling can judge.
+    None,
+}
+
+impl ControlKind {
+    /// The kind's name in ledger and API.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Concurrent => "concurrent",
+            Self::History => "history",
+            Self::None => "none",
+        }
+    }
+}
+
+/// One rule's observation of one candidate. `Clone` to look ahead at a tick that is not over.
+#[derive(Clone, Debug)]
+pub struct Observation {
+    detector: Detector,
+    /// The ceiling's test on the baseline itself, in the ticks in which it was the control: an
+    /// outage that hits both versions is no version's fault.
+    outage: Detector,
+    history: Vec<Counts>,
+    recent: VecDeque<(u64, u64)>,
+    ticks: Vec<Tick>,
+    total: Tick,
+    control: ControlKind,
+    silent_ticks: u32,
+}
+
+impl Observation {
+    /// Begins with the baseline's past, cut into as many chunks as the observation has ticks.
+    ///
+    /// The dispersion is measured on that past unless `settings.dispersion` is above 1 already.
+    #[must_use]
+    pub fn new(mut settings: DetectorSettings, measured: bool, history: Vec<Counts>) -> Self {
+        if measured {
+            settings.dispersion = dispersion(&history);
+        }
+        Self {
+            detector: Detector::new(settings),
+            outage: Detector::new(DetectorSettings { tolerance: None, ..settings }),
+            history,
+            recent: VecDeque::with_capacity(CONCURRENT_TICKS + 1),
+            ticks: Vec::new(),
+            total: Tick::default(),
+            control: ControlKind::None,
+            silent_ticks: 0,
+        }
+    }
+
+    /// Takes the next tick: the candidate's counts and the baseline's at the same time. `None`
+    /// is a side of which there was no sample: nothing is concluded from that.
+    pub fn observe(&mut self, candidate: Option<Counts>, baseline: Option<Counts>) -> Evidence {
+        self.silent_ticks = match candidate {
+            Some(_) => 0,
+            None => self.silent_ticks.saturating_add(1),
+        };
+        let candidate = candidate.unwrap_or_default();
+        let concurrent = baseline.unwrap_or_default();
+        let (control, kind) = self.choose_control(concurrent);
+        self.control = kind;
+        if self.recent.len() == CONCURRENT_TICKS {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((candidate.started, concurrent.started));
+        if kind == ControlKind::Concurrent {
+            self.outage.observe(&Tick { candidate: control, control: Counts::default() });
+        }
+        let tick = Tick { candidate, control };
+        self.ticks.push(tick);
+        self.total.candidate += candidate;
+        self.total.control += control;
+        self.detector.observe(&tick)
+    }
+
+    /// Looks only at ticks already past, so that the choice cannot lean on what it will count.
+    fn choose_control(&self, concurrent: Counts) -> (Counts, ControlKind) {
+        let started = |side: fn(&(u64, u64)) -> u64| -> u64 { self.recent.iter().map(side).sum() };
+        let of_candidate = started(|(candidate, _)| *candidate);
+        let of_baseline = started(|(_, baseline)| *baseline);
+        let past = self.history.get(self.ticks.len()).copied();
+        if of_baseline.saturating_mul(CONCURRENT_DIVISOR) >= of_candidate {
+            return (concurrent, ControlKind::Concurrent);
+        }
+        match past {
+            Some(chunk) => (chunk, ControlKind::History),
+            None => (Counts::default(), ControlKind::None),
+        }
+    }
+
+    /// The verdict after the last tick. `threshold_log10` is `log10(1/α)` of one test.
+    #[must_use]
+    pub fn verdict(&self, threshold_log10: f64) -> Verdict {
+        let has_data = self.silent_ticks < SILENT_TICKS_MAX;
+        let evidence = self.detector.evidence();
+        let verdict = Verdict::of(&evidence, threshold_log10, has_data);
+        let over_ceiling = evidence.ceiling_log10.is_some_and(|log10| log10 >= SUSPECT_LOG10);
+        let baseline_over = self.outage.evidence().ceiling_log10;
+        if !over_ceiling || baseline_over.is_none_or(|log10| log10 < SUSPECT_LOG10) {
+            return verdict;
+        }
+        let against_baseline = Evidence { ceiling_log10: None, ..evidence };
+        match Verdict::of(&against_baseline, threshold_log10, has_data) {
+            Verdict::Regressed => Verdict::Regressed,
+            Verdict::Healthy | Verdict::NoData | Verdict::Suspect | Verdict::Outage => {
+                Verdict::Outage
+            }
+        }
+    }
+
+    /// The evidence after the last tick.
+    #[must_use]
+    pub fn evidence(&self) -> Evidence {
+        self.detector.evidence()
+    }
+
+    /// What the last tick was compared with.
+    #[must_use]
+    pub fn control(&self) -> ControlKind {
+        self.control
+    }
+
+    /// Everything observed so far, summed. `live` is a sum of means and of no meaning here.
+    #[must_use]
+    pub fn total(&self) -> &Tick {
+        &self.total
+    }
+
+    /// Every tick, as the detector took it.
+    #[must_use]
+    pub fn ticks(&self) -> &[Tick] {
+        &self.ticks
+    }
+
+    /// What the detector was made with, the dispersion measured.
+    #[must_use]
+    pub fn settings(&self) -> &DetectorSettings {
+        self.detector.settings()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::evidence::POOL_SESSIONS;
+    use super::super::share::{Share, Tolerance};
+    use super::*;
+
+    fn counts(started: u64, failed: u64) -> Option<Counts> {
+        Some(Counts { started, failed, live: 0.0 })
+    }
+
+    fn observation(history: Vec<Counts>) -> Observation {
+        let settings = DetectorSettings {
+            observation_ticks: 240,
+            tolerance: Some(Tolerance::NONE),
+            ceiling: Some(Share::new(0.05).unwrap()),
+            dispersion: 1.0,
+            pool_sessions: POOL_SESSIONS,
+        };
+        Observation::new(settings, true, history)
+    }
+
+    #[test]
+    fn the_past_serves_only_when_the_baseline_no_longer_carries_a_quarter() {
+        let past = Counts { started: 50, failed: 1, live: 0.0 };
+        let mut watch = observation(vec![past; 240]);
+        watch.observe(counts(40, 0), counts(10, 0));
+        assert_eq!(watch.control(), ControlKind::Concurrent);
+        watch.observe(counts(40, 0), counts(9, 0));
+        assert_eq!(watch.control(), ControlKind::Concurrent, "exactly a quarter is enough");
+        watch.observe(counts(40, 0), counts(40, 0));
+        assert_eq!(watch.control(), ControlKind::History, "only past ticks count");
+        assert_eq!(watch.ticks()[2].control, past);
+    }
+
+    #[test]
+    fn without_a_past_and_without_a_baseline_nothing_is_the_control() {
+        let mut watch = observation(Vec::new());
+        watch.observe(counts(40, 0), None);
+        watch.observe(counts(40, 0), None);
+        assert_eq!(watch.control(), ControlKind::None);
+    }
+
+    #[test]
+    fn missing_samples_become_no_data_and_never_evidence() {
+        let mut watch = observation(Vec::new());
+        watch.observe(counts(40, 1), counts(40, 1));
+        let before = watch.evidence();
+        for _ in 0..4 {
+            assert_eq!(watch.verdict(3.3), Verdict::Healthy);
+            watch.observe(None, counts(40, 1));
+        }
+        assert_eq!(watch.verdict(3.3), Verdict::NoData);
+        assert!(watch.evidence().strongest_log10() <= before.strongest_log10().map(|e| e + 0.1));
+        watch.observe(counts(40, 1), counts(40, 1));
+        assert_eq!(watch.verdict(3.3), Verdict::Healthy);
+    }
+
+    #[test]
+    fn an_outage_of_both_versions_is_absorbed_by_the_control() {
+        let mut watch = observation(Vec::new());
+        for _ in 0..60 {
+            watch.observe(counts(30, 20), counts(30, 20));
+        }
+        assert!(watch.evidence().ceiling_log10 > Some(3.0), "the ceiling alone would convict");
+        assert_eq!(watch.verdict(3.0), Verdict::Outage);
+    }
+
+    #[test]
+    fn an_outage_does_not_shield_a_version_that_fails_more_than_its_baseline() {
+        let mut watch = observation(Vec::new());
+        for _ in 0..60 {
+            watch.observe(counts(30, 28), counts(30, 10));
+        }
+        assert_eq!(watch.verdict(3.0), Verdict::Regressed);
+    }
+}
