@@ -9,3 +9,4 @@ pub mod domain;
 pub mod ledger;
 pub mod ports;
 pub mod rules;
+pub mod yaml;

@@ -4,6 +4,7 @@
 
 pub mod fleet;
 pub mod share;
+pub mod template;
 pub mod time;
 pub mod version;
 pub mod manifest;

@@ -2,6 +2,10 @@
 //!
 //! `parse` reads a file and reports every problem at once; `query` writes the PromQL.
 
+pub mod parse;
+pub mod query;
+pub mod selector;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
