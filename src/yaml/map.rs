@@ -87,7 +87,9 @@ impl<'n, 'p> Map<'n, 'p> {
 
     /// The key's value, if it is there.
     pub fn node(&mut self, key: &'static str) -> Option<&'n Node> {
-        self.asked.push(key);
+        if !self.asked.contains(&key) {
+            self.asked.push(key);
+        }
         self.find(key)
     }
 
@@ -219,7 +221,11 @@ impl<'n, 'p> Map<'n, 'p> {
             if !self.asked.iter().any(|asked| asked == key) {
                 let known = self.asked.iter().map(|key| format!("`{key}`"));
                 let known = known.collect::<Vec<_>>().join(", ");
-                let message = format!("unknown key `{key}`; there are {known}");
+                let message = if known.is_empty() {
+                    format!("unknown key `{key}`; none is expected here")
+                } else {
+                    format!("unknown key `{key}`; there are {known}")
+                };
                 self.problems.report(*place, self.scope.clone().text(), message);
             }
         }
