@@ -1,6 +1,10 @@
 //! The configuration: what to watch, what may be done about it, and with which keys.
 //!
-//! Here are its types; `parse` reads them from a file and reports every problem at once.
+//! Here are its types; [`parse`] reads them from a file and reports every problem at once.
+
+mod fleet;
+mod http;
+pub mod parse;
 
 use std::collections::BTreeMap;
 use std::fmt;

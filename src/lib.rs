@@ -4,8 +4,10 @@
 //! Dependencies point one way: `domain` ← `rules`, `ledger` ← `ports` ← `controller`, `adapters`,
 //! `http`, `cli` ← `app` ← `main`. Siblings do not import each other.
 
+pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod ledger;
 pub mod ports;
 pub mod rules;
+pub mod yaml;

@@ -12,6 +12,7 @@ pub mod membership;
 pub mod observation;
 pub mod rollback;
 pub mod share;
+pub mod template;
 pub mod time;
 pub mod verdict;
 pub mod version;

@@ -2,6 +2,11 @@
 //!
 //! `parse` reads a file and reports every problem at once; `query` writes the PromQL.
 
+pub mod parse;
+pub mod query;
+pub mod rule;
+pub mod selector;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -1,0 +1,170 @@
+//! Reading the configuration file.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{AlertmanagerConfig, Config, FleetConfig, PrometheusConfig};
+use super::{fleet, http};
+use crate::yaml::values::{self, Read};
+use crate::yaml::{self, Map, Node, Problem, Problems, Scope};
+
+/// What could be read of a configuration file.
+#[derive(Clone, Debug)]
+pub struct Parsed {
+    /// The configuration, if it has no problem.
+    pub config: Option<Config>,
+    /// The globs of rule files, as far as they could be read.
+    pub rule_files: Vec<String>,
+    /// By place.
+    pub problems: Vec<Problem>,
+}
+
+/// Reads the configuration file at `path`.
+///
+/// # Errors
+/// All problems of the file, by place.
+pub fn load(path: &Path) -> Result<Config, Vec<Problem>> {
+    let parsed = read(path);
+    parsed.config.ok_or(parsed.problems)
+}
+
+/// Reads the configuration file at `path`, keeping what can be kept of a bad one.
+#[must_use]
+pub fn read(path: &Path) -> Parsed {
+    match std::fs::read_to_string(path) {
+        Ok(text) => parse(&text, path),
+        Err(error) => Parsed {
+            config: None,
+            rule_files: Vec::new(),
+            problems: vec![Problem::of_file(
+                path.display().to_string(),
+                format!("failed to read: {error}"),
+            )],
+        },
+    }
+}
+
+/// Reads a configuration from its text; `path` gives the name for problems and the directory.
+#[must_use]
+pub fn parse(text: &str, path: &Path) -> Parsed {
+    let problems = Problems::of(path.display().to_string());
+    let base = Base(path.parent().unwrap_or(Path::new("")).to_owned());
+    let mut rule_files = Vec::new();
+    let config = yaml::parse(text, &problems)
+        .and_then(|node| {
+            Map::of(&node, Scope::Path(String::new()), &problems)
+                .map(|map| top(map, &base, &mut rule_files))
+        })
+        .flatten()
+        .filter(|_| problems.is_empty());
+    Parsed { config, rule_files, problems: problems.into_sorted() }
+}
+
+/// The directory that relative paths start from.
+pub(super) struct Base(PathBuf);
+
+impl Base {
+    /// Reads a path.
+    pub(super) fn path(&self, node: &Node) -> Read<PathBuf> {
+        values::text(node).map(|text| self.0.join(text))
+    }
+
+    fn glob(&self, node: &Node) -> Read<String> {
+        let pattern = values::text(node)?;
+        glob::Pattern::new(&pattern).map_err(|e| format!("`{pattern}` is not a glob: {}", e.msg))?;
+        let base = glob::Pattern::escape(&self.0.to_string_lossy());
+        Ok(Path::new(&base).join(pattern).to_string_lossy().into_owned())
+    }
+
+    fn ledger(&self, node: &Node) -> Read<PathBuf> {
+        let text = values::text(node)?;
+        let path = text.strip_prefix("sqlite:").map(|rest| rest.strip_prefix("//").unwrap_or(rest));
+        match path {
+            Some(":memory:") => Err("must be a file, to outlive a restart".into()),
+            Some(path) if !path.is_empty() => Ok(self.0.join(path)),
+            _ => Err(format!("expected `sqlite:` and a path, found `{text}`")),
+        }
+    }
+
+    fn directory(&self) -> PathBuf {
+        if self.0.as_os_str().is_empty() { PathBuf::from(".") } else { self.0.clone() }
+    }
+}
+
+fn top(mut map: Map<'_, '_>, base: &Base, rule_files: &mut Vec<String>) -> Option<Config> {
+    let listen = map.required("listen", listen);
+    map.require("prometheus");
+    let prometheus = map.child("prometheus").and_then(|map| prometheus(map, base));
+    map.require("rule_files");
+    *rule_files = map.list("rule_files", |node| base.glob(node));
+    if map.has("rule_files") && map.elements("rule_files").is_empty() {
+        map.fault("rule_files", "expected at least one file");
+    }
+    let ledger = map.required("ledger", |node| base.ledger(node));
+    let signing_key_file = map.required("signing_key_file", |node| base.path(node));
+    let alertmanager = map.child("alertmanager").and_then(alertmanager);
+    let fleets = fleets(&mut map, base);
+    map.finish();
+    Some(Config {
+        directory: base.directory(),
+        listen: listen?,
+        prometheus: prometheus?,
+        rule_files: rule_files.clone(),
+        ledger: ledger?,
+        signing_key_file: signing_key_file?,
+        alertmanager,
+        fleets,
+    })
+}
+
+fn fleets(map: &mut Map<'_, '_>, base: &Base) -> Vec<FleetConfig> {
+    map.require("fleets");
+    let mut fleets: Vec<FleetConfig> = Vec::new();
+    let mut names = std::collections::BTreeSet::new();
+    for mut entry in map.children("fleets") {
+        let name = entry.required("name", values::parsed);
+        if let Some(name) = &name
+            && !names.insert(Clone::clone(name))
+        {
+            entry.fault("name", format!("there is already a fleet `{name}`"));
+        }
+        fleets.extend(fleet::read(entry, name, base));
+    }
+    if map.has("fleets") && map.elements("fleets").is_empty() {
+        map.fault("fleets", "expected at least one fleet");
+    }
+    fleets
+}
+
+fn listen(node: &Node) -> Read<SocketAddr> {
+    let text = values::text(node)?;
+    text.parse().map_err(|_| {
+        format!("expected an address and port such as `127.0.0.1:9788`, found `{text}`")
+    })
+}
+
+fn alertmanager(mut map: Map<'_, '_>) -> Option<AlertmanagerConfig> {
+    let url = map.required("url", http::url);
+    map.finish();
+    Some(AlertmanagerConfig { url: url? })
+}
+
+fn prometheus(mut map: Map<'_, '_>, base: &Base) -> Option<PrometheusConfig> {
+    map.require("url");
+    let urls = http::urls(&mut map);
+    let timeout = map.optional("timeout", values::duration).unwrap_or(Duration::from_secs(10));
+    let retries = map.optional("retries", |node| values::whole(node, 0, 10)).unwrap_or(2);
+    let authorization = map.child("authorization").and_then(|map| http::authorization(map, base));
+    let basic_auth = map.child("basic_auth").and_then(|map| http::basic_auth(map, base));
+    if map.has("authorization") && map.has("basic_auth") {
+        map.fault("basic_auth", "both `authorization` and `basic_auth` are given; use one");
+    }
+    let tls_config = map.child("tls_config").map(|map| http::tls(map, base)).unwrap_or_default();
+    let headers = map.texts("headers", http::header);
+    map.finish();
+    Some(PrometheusConfig { urls, timeout, retries, authorization, basic_auth, tls_config, headers })
+}
+
+#[cfg(test)]
+mod tests;
