@@ -1,0 +1,313 @@
+//! The ledger in one SQLite file.
+//!
+//! `records(seq, json)`: the canonical JSON as it was hashed, verbatim. Triggers refuse to change
+//! or delete a row and to leave out a number; that stops accidents, the chain shows the rest.
+//!
+//! **Invariant:** one connection, so this process never waits for itself; one transaction an
+//! append, so no reader ever sees half of it.
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Sqlite, Transaction};
+
+use crate::ledger::chain::{FIRST_PREVIOUS, seal};
+use crate::ledger::record::{Draft, Record};
+use crate::ledger::verify::{BrokenRecord, ChainVerifier, Trust};
+use crate::ports::ledger::{Ledger, LedgerError};
+use crate::signing::{Signer, canonical_json};
+
+mod format;
+
+/// How many records a replay holds as text at a time.
+const PAGE_RECORDS: u32 = 256;
+
+/// How long another process may hold the write lock before an append gives up.
+const BUSY_MAX: Duration = Duration::from_secs(5);
+
+/// Why a replay ended early.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReplayError {
+    /// The file could not be read.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The file was read, and a record in it does not hold.
+    #[error("{path}: {broken}")]
+    Broken {
+        /// The database file.
+        path: String,
+        /// Which record and why.
+        broken: BrokenRecord,
+    },
+}
+
+/// A record as it lies in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredRecord {
+    /// The row's number.
+    pub seq: u64,
+    /// The row's text, not judged.
+    pub json: Vec<u8>,
+}
+
+/// The ledger in a SQLite file.
+#[derive(Clone, Debug)]
+pub struct SqliteLedger {
+    path: PathBuf,
+    pool: SqlitePool,
+    signer: Option<Signer>,
+}
+
+impl SqliteLedger {
+    /// Opens the ledger to append to it; makes it if the file is missing or empty.
+    ///
+    /// # Errors
+    /// When the file cannot be written, is no ledger, or is of a newer format.
+    pub async fn open(path: &Path, signer: Signer) -> Result<Self, LedgerError> {
+        let ledger =
+            Self::connect(path, options(path).create_if_missing(true), Some(signer)).await?;
+        format::prepare(&ledger.pool).await.map_err(|reason| storage(path, reason))?;
+        Ok(ledger)
+    }
+
+    /// Opens the ledger to read it; changes nothing, also beside a process that appends.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is no ledger, or is of a newer format.
+    pub async fn open_read_only(path: &Path) -> Result<Self, LedgerError> {
+        match Self::read_only(path, options(path).read_only(true)).await {
+            // In a directory it cannot write, SQLite cannot make the WAL's index. Where there is
+            // no WAL either, no one is writing and the file alone is the whole ledger.
+            Err(_) if path.is_file() && !wal_path(path).exists() => {
+                Self::read_only(path, options(path).read_only(true).immutable(true)).await
+            }
+            result => result,
+        }
+    }
+
+    async fn read_only(path: &Path, options: SqliteConnectOptions) -> Result<Self, LedgerError> {
+        let ledger = Self::connect(path, options, None).await?;
+        format::check(&ledger.pool).await.map_err(|reason| storage(path, reason))?;
+        Ok(ledger)
+    }
+
+    async fn connect(
+        path: &Path,
+        options: SqliteConnectOptions,
+        signer: Option<Signer>,
+    ) -> Result<Self, LedgerError> {
+        let pool = SqlitePoolOptions::new()
+            .max_connections(1)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            .connect_with(options)
+            .await
+            .map_err(|error| storage(path, reason(&error)))?;
+        Ok(Self { path: path.to_owned(), pool, signer })
+    }
+
+    /// Writes back what is in the WAL and closes the file.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// The last record's number; 0 if there is none.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn last_seq(&self) -> Result<u64, LedgerError> {
+        let (last,): (i64,) = sqlx::query_as("SELECT COALESCE(MAX(seq), 0) FROM records")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(|error| self.failed(&error))?;
+        self.unsigned(last)
+    }
+
+    /// The last record, if there is one.
+    ///
+    /// # Errors
+    /// When the file cannot be read or the record is damaged.
+    pub async fn head(&self) -> Result<Option<Record>, LedgerError> {
+        let row = sqlx::query_as(LAST).fetch_optional(&self.pool).await;
+        self.parse_head(row.map_err(|error| self.failed(&error))?)
+    }
+
+    /// At most `limit` rows with a `seq` above `after`, in order, just as they are stored.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn read_stored(
+        &self,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<StoredRecord>, LedgerError> {
+        // As bytes, so that text that is no UTF-8 any more is one bad record, not a bad read.
+        let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(
+            "SELECT seq, CAST(json AS BLOB) FROM records WHERE seq > ? ORDER BY seq LIMIT ?",
+        )
+        .bind(i64::try_from(after).unwrap_or(i64::MAX))
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(|error| self.failed(&error))?;
+        rows.into_iter()
+            .map(|(seq, json)| Ok(StoredRecord { seq: self.unsigned(seq)?, json }))
+            .collect()
+    }
+
+    /// Feeds every record to `verifier`, in order, and each that holds to `take`.
+    ///
+    /// # Errors
+    /// The first record that does not hold, or why the file could not be read.
+    pub async fn verify_each(
+        &self,
+        verifier: &mut ChainVerifier,
+        mut take: impl FnMut(Record),
+    ) -> Result<(), ReplayError> {
+        loop {
+            let page = self.read_stored(verifier.summary().records, PAGE_RECORDS).await?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            for stored in page {
+                let record = verifier.check_stored(stored.seq, &stored.json).map_err(|broken| {
+                    ReplayError::Broken { path: self.path.display().to_string(), broken }
+                })?;
+                take(record);
+            }
+        }
+    }
+
+    /// Every record, verified: what recovery folds over.
+    ///
+    /// # Errors
+    /// The first record that does not hold, or why the file could not be read.
+    pub async fn verified(&self, trust: Trust) -> Result<Vec<Record>, ReplayError> {
+        let mut records = Vec::new();
+        self.verify_each(&mut ChainVerifier::new(trust), |record| records.push(record)).await?;
+        Ok(records)
+    }
+
+    async fn append_in(
+        &self,
+        transaction: &mut Transaction<'static, Sqlite>,
+        last_seq: u64,
+        drafts: Vec<Draft>,
+        signer: &Signer,
+    ) -> Result<Vec<Record>, LedgerError> {
+        let row = sqlx::query_as(LAST).fetch_optional(&mut **transaction).await;
+        let head = self.parse_head(row.map_err(|error| self.failed(&error))?)?;
+        let found = head.as_ref().map_or(0, |head| head.seq);
+        if found != last_seq {
+            return Err(LedgerError::Conflict { expected: last_seq, found });
+        }
+        let mut previous = head.map_or_else(|| FIRST_PREVIOUS.to_owned(), |head| head.hash);
+        let mut records = Vec::with_capacity(drafts.len());
+        for (draft, seq) in drafts.into_iter().zip(last_seq + 1..) {
+            let event = draft.event.clone();
+            let cannot =
+                |error: &dyn Display| self.storage(format!("cannot seal {event}: {error}"));
+            let record = seal(draft, seq, &previous, signer).map_err(|error| cannot(&error))?;
+            let json = canonical_json(&record).map_err(|error| cannot(&error))?;
+            let json = String::from_utf8(json).map_err(|error| cannot(&error))?;
+            sqlx::query("INSERT INTO records (seq, json) VALUES (?, ?)")
+                .bind(i64::try_from(seq).map_err(|error| cannot(&error))?)
+                .bind(json)
+                .execute(&mut **transaction)
+                .await
+                .map_err(|error| self.failed(&error))?;
+            previous.clone_from(&record.hash);
+            records.push(record);
+        }
+        Ok(records)
+    }
+
+    fn parse_head(&self, row: Option<(i64, Vec<u8>)>) -> Result<Option<Record>, LedgerError> {
+        row.map(|(seq, json)| self.parse(&StoredRecord { seq: self.unsigned(seq)?, json }))
+            .transpose()
+    }
+
+    fn parse(&self, stored: &StoredRecord) -> Result<Record, LedgerError> {
+        let seq = stored.seq;
+        let record: Record = serde_json::from_slice(&stored.json)
+            .map_err(|error| self.storage(format!("record {seq} is damaged: {error}")))?;
+        if record.seq != seq {
+            return Err(self.storage(format!("record {} lies in the place of {seq}", record.seq)));
+        }
+        Ok(record)
+    }
+
+    fn unsigned(&self, seq: i64) -> Result<u64, LedgerError> {
+        u64::try_from(seq).map_err(|_| self.storage(format!("a record has the number {seq}")))
+    }
+
+    fn failed(&self, error: &sqlx::Error) -> LedgerError {
+        self.storage(reason(error))
+    }
+
+    fn storage(&self, reason: String) -> LedgerError {
+        storage(&self.path, reason)
+    }
+}
+
+const LAST: &str = "SELECT seq, CAST(json AS BLOB) FROM records ORDER BY seq DESC LIMIT 1";
+
+impl Ledger for SqliteLedger {
+    async fn append(&self, last_seq: u64, drafts: Vec<Draft>) -> Result<Vec<Record>, LedgerError> {
+        let Some(signer) = &self.signer else {
+            return Err(self.storage("opened to read only".to_owned()));
+        };
+        // The write lock first: what is read next stays true until the commit.
+        let mut transaction =
+            self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(|error| self.failed(&error))?;
+        match self.append_in(&mut transaction, last_seq, drafts, signer).await {
+            Ok(records) => {
+                transaction.commit().await.map_err(|error| self.failed(&error))?;
+                Ok(records)
+            }
+            Err(error) => {
+                // SQLite may have rolled back by itself (disk full); dropping does it at the latest.
+                transaction.rollback().await.ok();
+                Err(error)
+            }
+        }
+    }
+
+    async fn read(&self, after: u64, limit: u32) -> Result<Vec<Record>, LedgerError> {
+        let page = self.read_stored(after, limit).await?;
+        page.iter().map(|stored| self.parse(stored)).collect()
+    }
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(BUSY_MAX)
+        .statement_cache_capacity(8)
+        .command_buffer_size(4)
+        .row_buffer_size(16)
+        // KiB, negative by SQLite's convention: a replay reads each page once.
+        .pragma("cache_size", "-256")
+        .pragma("trusted_schema", "OFF")
+}
+
+fn wal_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-wal");
+    PathBuf::from(name)
+}
+
+fn reason(error: &sqlx::Error) -> String {
+    error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned())
+}
+
+fn storage(path: &Path, reason: String) -> LedgerError {
+    LedgerError::Storage { path: path.display().to_string(), reason }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,3 @@
+//! The ports' real implementations.
+
+pub mod ledger;

@@ -1,0 +1,361 @@
+//! Whether a chain holds, record by record.
+//!
+//! A chain proves that nothing in it was changed, dropped or put in between. It cannot prove that
+//! nothing was cut off its end: compare the summary's head with one noted elsewhere.
+
+use std::collections::BTreeSet;
+
+use super::chain::{FIRST_PREVIOUS, content_hash};
+use super::record::{Record, parse_rfc3339, rfc3339};
+use crate::signing::{self, VerifyError, canonical_json};
+
+/// Whose signatures count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Only these public keys, hex.
+    Keys(BTreeSet<String>),
+    /// Whatever key a record names: shows damage, not forgery.
+    AnyKey,
+}
+
+/// The first record that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("record {seq}: {why}")]
+pub struct BrokenRecord {
+    /// Where it lies.
+    pub seq: u64,
+    /// What is wrong with it.
+    pub why: Flaw,
+}
+
+/// What can be wrong with a record.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Flaw {
+    /// Not JSON, or not a record's fields.
+    #[error("is not a ledger record: {reason}")]
+    NotARecord {
+        /// What the parser says.
+        reason: String,
+    },
+    /// The same meaning in another spelling.
+    #[error("is not written as canonical JSON")]
+    NotCanonical,
+    /// The store filed it under another number than its own.
+    #[error("its place holds record {found}")]
+    Misplaced {
+        /// The number in the record.
+        found: u64,
+    },
+    /// Records are missing, or one is there twice.
+    #[error("expected record {expected} here")]
+    Gap {
+        /// The number that had to come.
+        expected: u64,
+    },
+    /// Does not name the hash of the record before it.
+    #[error("does not follow from the record before it")]
+    WrongPrevious,
+    /// The content was changed.
+    #[error("hash does not match its content")]
+    WrongHash,
+    /// The signature is not the key's over the hash.
+    #[error("signature does not match its hash and key")]
+    BadSignature,
+    /// Signed, but not by one who may.
+    #[error("signed with the key {key}, which is not trusted")]
+    UnknownKey {
+        /// The key, hex.
+        key: String,
+    },
+}
+
+/// What a verified chain amounts to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// How many records, which is also the last `seq`.
+    pub records: u64,
+    /// The first record's timestamp.
+    pub first: Option<String>,
+    /// The last record's timestamp.
+    pub last: Option<String>,
+    /// The last record's hash; 64 zeros if there is none.
+    pub head: String,
+    /// The keys that signed.
+    pub keys: BTreeSet<String>,
+}
+
+/// Takes the records one by one from the first; holds no more than the last one's hash.
+#[derive(Clone, Debug)]
+pub struct ChainVerifier {
+    trust: Trust,
+    summary: Summary,
+}
+
+impl ChainVerifier {
+    /// Ready for record 1.
+    #[must_use]
+    pub fn new(trust: Trust) -> Self {
+        let summary = Summary {
+            records: 0,
+            first: None,
+            last: None,
+            head: FIRST_PREVIOUS.to_owned(),
+            keys: BTreeSet::new(),
+        };
+        Self { trust, summary }
+    }
+
+    /// Checks the next record as it is stored: its place and its exact bytes.
+    ///
+    /// # Errors
+    /// The record's place and what is wrong; the verifier has not moved on.
+    pub fn check_stored(&mut self, seq: u64, json: &[u8]) -> Result<Record, BrokenRecord> {
+        let broken = |why| BrokenRecord { seq, why };
+        let not_a_record =
+            |error: serde_json::Error| broken(Flaw::NotARecord { reason: error.to_string() });
+        let record: Record = serde_json::from_slice(json).map_err(not_a_record)?;
+        if record.seq != seq {
+            return Err(broken(Flaw::Misplaced { found: record.seq }));
+        }
+        if canonical_json(&record).map_err(not_a_record)? != json {
+            return Err(broken(Flaw::NotCanonical));
+        }
+        self.check(&record)?;
+        Ok(record)
+    }
+
+    /// Checks the next record.
+    ///
+    /// # Errors
+    /// The record's number and what is wrong; the verifier has not moved on.
+    pub fn check(&mut self, record: &Record) -> Result<(), BrokenRecord> {
+        self.flaw(record).map_err(|why| BrokenRecord { seq: record.seq, why })?;
+        self.summary.records = record.seq;
+        self.summary.first.get_or_insert_with(|| record.timestamp.clone());
+        self.summary.last = Some(record.timestamp.clone());
+        self.summary.head.clone_from(&record.hash);
+        if !self.summary.keys.contains(&record.key) {
+            self.summary.keys.insert(record.key.clone());
+        }
+        Ok(())
+    }
+
+    /// What has been verified so far.
+    #[must_use]
+    pub fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    fn flaw(&self, record: &Record) -> Result<(), Flaw> {
+        let expected = self.summary.records + 1;
+        if record.seq != expected {
+            return Err(Flaw::Gap { expected });
+        }
+        if record.previous != self.summary.head {
+            return Err(Flaw::WrongPrevious);
+        }
+        let hash =
+            content_hash(record).map_err(|error| Flaw::NotARecord { reason: error.to_string() })?;
+        if record.hash != hex::encode(hash) {
+            return Err(Flaw::WrongHash);
+        }
+        match &self.trust {
+            Trust::Keys(keys) if !keys.contains(&record.key) => {
+                return Err(Flaw::UnknownKey { key: record.key.clone() });
+            }
+            Trust::Keys(_) | Trust::AnyKey => {}
+        }
+        signing::verify(&record.key, &hash, &record.signature).map_err(|error| match error {
+            VerifyError::Key | VerifyError::Signature => Flaw::BadSignature,
+        })?;
+        if parse_rfc3339(&record.timestamp).map(rfc3339).as_ref() != Some(&record.timestamp) {
+            let reason = format!("`{}` is no UTC time with milliseconds", record.timestamp);
+            return Err(Flaw::NotARecord { reason });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Map, Value, json};
+
+    use super::*;
+    use crate::domain::time::Timestamp;
+    use crate::ledger::chain::seal;
+    use crate::ledger::record::Draft;
+    use crate::signing::Signer;
+
+    fn signer() -> Signer {
+        Signer::from_seed(&[7; 32])
+    }
+
+    fn trust() -> Trust {
+        Trust::Keys(BTreeSet::from([signer().public_key().to_owned()]))
+    }
+
+    fn draft(n: i64) -> Draft {
+        Draft {
+            at: Timestamp::from_millis(1_767_225_600_000 + n),
+            event: "rollout.promoted".into(),
+            actor: "rollbackd".into(),
+            target: "voice".into(),
+            result: "ok".into(),
+            version: Some(format!("v{n}")),
+            extra: Map::from_iter([("reason".to_owned(), json!("clean"))]),
+        }
+    }
+
+    fn chain(drafts: impl IntoIterator<Item = Draft>) -> Vec<Record> {
+        let mut records: Vec<Record> = Vec::new();
+        for (draft, seq) in drafts.into_iter().zip(1..) {
+            let previous = records.last().map_or(FIRST_PREVIOUS, |last| &last.hash).to_owned();
+            records.push(seal(draft, seq, &previous, &signer()).unwrap());
+        }
+        records
+    }
+
+    fn flaw_of(records: &[Record]) -> Option<BrokenRecord> {
+        let mut verifier = ChainVerifier::new(trust());
+        records.iter().find_map(|record| verifier.check(record).err())
+    }
+
+    #[test]
+    fn a_whole_chain_holds_and_is_summed_up() {
+        let records = chain((0..3).map(draft));
+        let mut verifier = ChainVerifier::new(trust());
+        for record in &records {
+            verifier.check(record).unwrap();
+        }
+        let summary = verifier.summary();
+        assert_eq!((summary.records, &summary.head), (3, &records[2].hash));
+        assert_eq!(summary.first.as_deref(), Some("2026-01-01T00:00:00.000Z"));
+        assert_eq!(summary.last.as_deref(), Some("2026-01-01T00:00:00.002Z"));
+    }
+
+    type Tampering = (&'static str, fn(&mut Record), Flaw);
+
+    #[test]
+    fn a_change_to_any_field_is_found() {
+        #[rustfmt::skip]
+        let cases: [Tampering; 13] = [
+            ("seq",           |r| r.seq += 1,                                 Flaw::Gap { expected: 2 }),
+            ("timestamp",     |r| r.timestamp = "2026-01-01T00:00:00.009Z".into(), Flaw::WrongHash),
+            ("event",         |r| r.event.push('x'),                          Flaw::WrongHash),
+            ("actor",         |r| r.actor = "someone".into(),                 Flaw::WrongHash),
+            ("target",        |r| r.target.clear(),                           Flaw::WrongHash),
+            ("result",        |r| r.result = "failed".into(),                 Flaw::WrongHash),
+            ("version",       |r| r.version = None,                           Flaw::WrongHash),
+            ("previous",      |r| r.previous = FIRST_PREVIOUS.into(),         Flaw::WrongPrevious),
+            ("hash",          |r| r.hash = FIRST_PREVIOUS.into(),             Flaw::WrongHash),
+            ("signature",     |r| r.signature = "00".repeat(64),              Flaw::BadSignature),
+            ("key",           |r| r.key = "00".repeat(32),                    Flaw::WrongHash),
+            ("extra changed", |r| r.extra["reason"] = Value::Null,            Flaw::WrongHash),
+            ("extra added",   |r| { r.extra.insert("a".into(), json!(1)); },  Flaw::WrongHash),
+        ];
+        for (name, tamper, why) in cases {
+            let mut records = chain((0..3).map(draft));
+            tamper(&mut records[1]);
+            assert_eq!(flaw_of(&records).map(|broken| broken.why), Some(why), "{name}");
+        }
+    }
+
+    #[test]
+    fn records_dropped_repeated_swapped_or_forked_are_found() {
+        let whole = chain((0..3).map(draft));
+        let at = |seq, why| Some(BrokenRecord { seq, why });
+        let pick = |picked: [usize; 2]| picked.map(|index| whole[index].clone());
+        assert_eq!(flaw_of(&pick([1, 2])), at(2, Flaw::Gap { expected: 1 }));
+        assert_eq!(flaw_of(&pick([0, 2])), at(3, Flaw::Gap { expected: 2 }));
+        assert_eq!(flaw_of(&pick([0, 0])), at(1, Flaw::Gap { expected: 2 }));
+        let fork = seal(draft(9), 3, &whole[0].hash, &signer()).unwrap();
+        let forked = [whole[0].clone(), whole[1].clone(), fork];
+        assert_eq!(flaw_of(&forked), at(3, Flaw::WrongPrevious));
+    }
+
+    #[test]
+    fn a_record_signed_by_a_stranger_is_found_unless_any_key_will_do() {
+        let stranger = Signer::from_seed(&[8; 32]);
+        let record = seal(draft(0), 1, FIRST_PREVIOUS, &stranger).unwrap();
+        let key = stranger.public_key().to_owned();
+        assert_eq!(
+            ChainVerifier::new(trust()).check(&record).unwrap_err().why,
+            Flaw::UnknownKey { key }
+        );
+        ChainVerifier::new(Trust::AnyKey).check(&record).unwrap();
+    }
+
+    #[test]
+    fn another_spelling_or_place_of_a_stored_record_is_found() {
+        let record = chain([draft(0)]).remove(0);
+        let json = String::from_utf8(canonical_json(&record).unwrap()).unwrap();
+        let check = |seq, json: &str| {
+            let result = ChainVerifier::new(trust()).check_stored(seq, json.as_bytes());
+            result.map_err(|broken| broken.why)
+        };
+        assert_eq!(check(1, &json), Ok(record));
+        assert_eq!(check(2, &json), Err(Flaw::Misplaced { found: 1 }));
+        let spaced = json.replace("\"seq\":", "\"seq\": ");
+        assert_eq!(check(1, &spaced), Err(Flaw::NotCanonical));
+        assert!(matches!(check(1, &json[1..]), Err(Flaw::NotARecord { .. })));
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            (-9_007_199_254_740_991_i64..=9_007_199_254_740_991).prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(2, 8, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map(any::<String>(), inner, 0..4)
+                    .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+            ]
+        })
+    }
+
+    prop_compose! {
+        fn any_draft()(
+            at in -62_135_596_800_000_i64..253_402_300_799_999,
+            texts in prop::array::uniform4(any::<String>()),
+            version in any::<Option<String>>(),
+            extra in prop::collection::btree_map("x[a-zé\u{10000}]{0,5}", value(), 0..5),
+        ) -> Draft {
+            let [event, actor, target, result] = texts;
+            let extra = extra.into_iter().collect();
+            Draft { at: Timestamp::from_millis(at), event, actor, target, result, version, extra }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        #[test]
+        fn any_drafts_seal_and_verify_and_any_flipped_bit_is_found(
+            drafts in prop::collection::vec(any_draft(), 1..5),
+            which in any::<prop::sample::Index>(),
+            byte in any::<prop::sample::Index>(),
+            bit in 0_u32..8,
+        ) {
+            let records = chain(drafts);
+            let mut stored: Vec<_> = records.iter().map(|r| canonical_json(r).unwrap()).collect();
+            let verify = |stored: &[Vec<u8>], trust: Trust| -> Result<Vec<Record>, BrokenRecord> {
+                let mut verifier = ChainVerifier::new(trust);
+                stored.iter().zip(1..).map(|(json, seq)| verifier.check_stored(seq, json)).collect()
+            };
+            prop_assert_eq!(verify(&stored, trust()), Ok(records));
+
+            let which = which.index(stored.len());
+            let byte = byte.index(stored[which].len());
+            stored[which][byte] ^= 1_u8 << bit;
+            for trust in [trust(), Trust::AnyKey] {
+                let broken = verify(&stored, trust).unwrap_err();
+                prop_assert_eq!(broken.seq, which as u64 + 1);
+            }
+        }
+    }
+}
