@@ -124,14 +124,14 @@ pub fn seal(draft: Draft, seq: u64, previous: &str, signer: &Signer) -> Result<R
         key: signer.public_key().to_owned(),
         extra: draft.extra,
     };
-    let hash = content_hash(&record).map_err(json_error)?;
+    let hash = content_hash(&record).map_err(|error| json_error(&error))?;
     record.hash = hex::encode(hash);
     record.signature = signer.sign(&hash);
-    let written = canonical_json(&record).map_err(json_error)?;
-    serde_json::from_slice(&written).map_err(json_error)
+    let written = canonical_json(&record).map_err(|error| json_error(&error))?;
+    serde_json::from_slice(&written).map_err(|error| json_error(&error))
 }
 
-fn json_error(error: serde_json::Error) -> SealError {
+fn json_error(error: &serde_json::Error) -> SealError {
     SealError::Json { reason: error.to_string() }
 }
 
