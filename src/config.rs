@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use crate::domain::decision::Mode;
 use crate::domain::fleet::FleetName;
 use crate::domain::share::Share;
 
@@ -155,6 +156,9 @@ pub struct FleetConfig {
     pub when_unsure: WhenUnsure,
     /// Selector with one series per worker alive.
     pub workers: String,
+    /// Selector of a gauge that is 1 on workers that take no new sessions, else 0. Without it,
+    /// every worker alive counts as able to.
+    pub draining: Option<String>,
     /// Selector of the gauge of sessions in progress.
     pub live: Option<String>,
     /// How workers of a version are started; without it, someone else scales the fleet.
@@ -171,17 +175,6 @@ pub struct FleetConfig {
     pub drain_deadline: Duration,
     /// Whose heartbeats are believed; without it, none are.
     pub membership: Option<MembershipConfig>,
-}
-
-/// How far rollbackd may go on its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Rolls back by itself.
-    Automatic,
-    /// A person confirms each rollback.
-    Approve,
-    /// Says what it would do.
-    Observe,
 }
 
 /// What becomes of a candidate still suspect when observation ends.

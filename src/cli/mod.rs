@@ -1,3 +1,30 @@
-//! The commands, one file each.
+//! One file a command. Each writes to the output it is given and gives its exit code.
 
+use std::io;
+
+use crate::ports::ledger::LedgerError;
+use crate::signing::KeyFileError;
+
+pub mod audit;
 pub mod check;
+pub mod keygen;
+
+/// The command did what it was asked to.
+pub const EXIT_OK: u8 = 0;
+
+/// The command ran, and what it examined does not hold.
+pub const EXIT_FAILED: u8 = 1;
+
+/// Why a command could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The ledger cannot be read.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// A key cannot be read or made.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// The output cannot be written.
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
+}

@@ -34,6 +34,7 @@ pub(super) fn read(
     let false_rollback_rate = false_rollback_rate.or_else(|| Share::new(0.001).ok());
     let when_unsure = one_of(&mut map, "when_unsure", &WHEN_UNSURE);
     let workers = selector(&mut map, "workers", true);
+    let draining = selector(&mut map, "draining", false);
     let live = selector(&mut map, "live", false);
     let start = map.child("start").and_then(start);
     map.require("drain");
@@ -54,6 +55,7 @@ pub(super) fn read(
         false_rollback_rate: false_rollback_rate?,
         when_unsure,
         workers: workers?,
+        draining,
         live,
         start,
         drain: drain?,

@@ -145,6 +145,12 @@ impl FleetHistory {
         self.promoted.iter().rev().find(allowed)
     }
 
+    /// Whether the version was ever the last good one.
+    #[must_use]
+    pub fn was_promoted(&self, version: &Version) -> bool {
+        self.promoted.contains(version)
+    }
+
     /// Versions that may not start and must drain once a rollback drains them.
     #[must_use]
     pub fn denied(&self) -> &BTreeSet<Version> {

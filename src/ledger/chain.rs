@@ -51,7 +51,7 @@ pub enum SealError {
         /// The number.
         number: String,
     },
-    /// What was written could not be read again: nested too deeply.
+    /// What was written could not be read again, or as something else: nested too deeply, say.
     #[error("the draft cannot be written as JSON: {reason}")]
     Json {
         /// What serde says.
@@ -124,14 +124,19 @@ pub fn seal(draft: Draft, seq: u64, previous: &str, signer: &Signer) -> Result<R
         key: signer.public_key().to_owned(),
         extra: draft.extra,
     };
-    let hash = content_hash(&record).map_err(json_error)?;
+    let hash = content_hash(&record).map_err(|error| json_error(&error))?;
     record.hash = hex::encode(hash);
     record.signature = signer.sign(&hash);
-    let written = canonical_json(&record).map_err(json_error)?;
-    serde_json::from_slice(&written).map_err(json_error)
+    let written = canonical_json(&record).map_err(|error| json_error(&error))?;
+    let read: Record = serde_json::from_slice(&written).map_err(|error| json_error(&error))?;
+    // serde_json gives a meaning of its own to keys such as `$serde_json::private::RawValue`.
+    if canonical_json(&read).map_err(|error| json_error(&error))? != written {
+        return Err(SealError::Json { reason: "it reads back as something else".to_owned() });
+    }
+    Ok(read)
 }
 
-fn json_error(error: serde_json::Error) -> SealError {
+fn json_error(error: &serde_json::Error) -> SealError {
     SealError::Json { reason: error.to_string() }
 }
 
@@ -211,5 +216,14 @@ mod tests {
         let draft = Draft { extra, ..draft(json!({})) };
         let result = seal(draft, 1, FIRST_PREVIOUS, &Signer::from_seed(&[7; 32]));
         assert!(matches!(result, Err(SealError::Json { .. })));
+    }
+
+    #[test]
+    fn what_reads_back_as_something_else_is_not_sealed() {
+        let result = sealed(json!({"x": {"$serde_json::private::RawValue": "[1]"}}));
+        // Without that feature of serde_json the key means nothing, and the record holds.
+        if let Ok(record) = &result {
+            assert_eq!(hex::encode(content_hash(record).unwrap()), record.hash);
+        }
     }
 }

@@ -55,8 +55,14 @@ impl SessionQueries {
 /// The queries of one fleet entry, for the time of evaluation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FleetQueries {
-    /// Workers alive.
+    /// Workers alive, one series each, with the labels `worker_id` and `instance` where they have
+    /// them.
     pub workers: String,
+    /// Workers that were alive within [`LOOKBACK`], are not seen now, and whose target does not
+    /// answer: perhaps gone, perhaps cut off with sessions on them.
+    pub unreachable: String,
+    /// Workers alive that take no new sessions.
+    pub draining: Option<String>,
     /// Sessions in progress.
     pub live: Option<String>,
 }
@@ -64,11 +70,24 @@ pub struct FleetQueries {
 impl FleetQueries {
     /// Writes the queries for the selectors of a fleet entry.
     #[must_use]
-    pub fn new(workers: &str, live: Option<&str>, by: &[String], version_label: &str) -> Self {
-        let labels = labels(by, version_label, &[]);
+    pub fn new(
+        workers: &str,
+        draining: Option<&str>,
+        live: Option<&str>,
+        by: &[String],
+        version_label: &str,
+    ) -> Self {
+        let fleet = labels(by, version_label, &[]);
+        let worker = labels(by, version_label, &["worker_id", "instance"]);
+        let lookback = duration(LOOKBACK);
         Self {
-            workers: format!("count by ({labels}) ({workers})"),
-            live: live.map(|live| format!("sum by ({labels}) ({live})")),
+            workers: format!("count by ({worker}) ({workers})"),
+            unreachable: format!(
+                "count by ({fleet}) ((last_over_time({workers}[{lookback}]) unless {workers}) \
+                 and on (job, instance) (up == 0))"
+            ),
+            draining: draining.map(|draining| format!("sum by ({fleet}) ({draining})")),
+            live: live.map(|live| format!("sum by ({fleet}) ({live})")),
         }
     }
 }
@@ -163,12 +182,16 @@ mod tests {
         let by = ["job".to_owned(), "region".to_owned()];
         let window = Duration::from_secs(15);
         let session = SessionQueries::new(&rule(Some(r#"live{a="b"}"#)), &by, "v", window);
-        let fleet = FleetQueries::new("w{a!=\"\"}", Some("live"), &by, "v");
-        assert_eq!(fleet.workers, "count by (job, region, v) (w{a!=\"\"})");
+        let fleet = FleetQueries::new("w{a!=\"\"}", Some("d"), Some("live"), &by, "v");
+        assert_eq!(
+            fleet.workers,
+            "count by (job, region, v, worker_id, instance) (w{a!=\"\"})"
+        );
         assert_eq!(fleet.live.as_deref(), Some("sum by (job, region, v) (live)"));
         assert!(session.died.as_ref().unwrap().contains("sum by (job, region, v, instance)"));
         let queries = [Some(session.started), Some(session.failed), session.live, session.dropped];
         let queries = queries.into_iter().chain([session.died, Some(fleet.workers), fleet.live]);
+        let queries = queries.chain([Some(fleet.unreachable), fleet.draining]);
         for query in queries.flatten() {
             assert!(promql_parser::parser::parse(&query).is_ok(), "{query}");
         }

@@ -24,6 +24,8 @@ const CREATE: &str = "
     PRAGMA user_version = 1;
 ";
 
+const TOUCH: &str = "PRAGMA user_version = 1";
+
 /// What a file turned out to be.
 enum Found {
     Nothing,
@@ -52,10 +54,24 @@ pub(super) async fn prepare(pool: &SqlitePool) -> Result<(), String> {
     let mut transaction =
         pool.begin_with("BEGIN IMMEDIATE").await.map_err(|error| reason(&error))?;
     // Again, now under the lock: two processes may have found the file empty.
-    if let Found::Nothing = identify(&mut *transaction).await? {
-        sqlx::raw_sql(CREATE).execute(&mut *transaction).await.map_err(|error| reason(&error))?;
+    match identify(&mut *transaction).await? {
+        Found::Nothing => {
+            sqlx::raw_sql(CREATE)
+                .execute(&mut *transaction)
+                .await
+                .map_err(|error| reason(&error))?;
+            transaction.commit().await.map_err(|error| reason(&error))
+        }
+        // SQLite opens a file it may not write without a word, and even "begins" to write. So a
+        // write is tried and taken back; the disk is not touched, and may well be full by now.
+        Found::Ledger => {
+            sqlx::raw_sql(TOUCH)
+                .execute(&mut *transaction)
+                .await
+                .map_err(|error| reason(&error))?;
+            transaction.rollback().await.map_err(|error| reason(&error))
+        }
     }
-    transaction.commit().await.map_err(|error| reason(&error))
 }
 
 async fn identify<'c>(executor: impl Executor<'c, Database = Sqlite>) -> Result<Found, String> {

@@ -272,3 +272,24 @@ async fn a_file_that_is_damaged_or_cut_is_an_error_not_an_empty_ledger() {
         assert!(matches!(result, Err(ReplayError::Ledger(_))), "{name}: {result:?}");
     }
 }
+#[tokio::test]
+async fn a_file_that_takes_no_writes_is_refused_at_once_not_at_the_first_append() {
+    let (_dir, path, ledger) = fresh().await;
+    ledger.append(0, drafts(1)).await.unwrap();
+    // What SQLite falls back to, silently, where the file's mode forbids writing.
+    let denied = options(&path).read_only(true);
+    let denied = SqliteLedger::connect(&path, denied, Some(signer())).await.unwrap();
+    let said = format::prepare(&denied.pool).await.unwrap_err();
+    assert_eq!(said, "attempt to write a readonly database");
+}
+
+#[tokio::test]
+async fn a_copy_without_its_log_can_be_read_where_nothing_can_be_written() {
+    let (_dir, path, ledger) = fresh().await;
+    ledger.append(0, drafts(2)).await.unwrap();
+    ledger.close().await;
+    assert!(!wal_path(&path).exists());
+    let copy = options(&path).read_only(true).immutable(true);
+    let copy = SqliteLedger::read_only(&path, copy).await.unwrap();
+    assert_eq!(copy.verified(trust()).await.unwrap().len(), 2);
+}

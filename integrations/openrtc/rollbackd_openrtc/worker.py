@@ -1,0 +1,58 @@
+"""Runs an OpenRTC pool under rollbackd: `run(pool, settings)` in place of `pool.run()`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterable
+from typing import NoReturn
+
+from openrtc import AgentPool
+
+from rollbackd_openrtc.heartbeat import Heartbeat, Settings, VersionDenied
+from rollbackd_openrtc.pool import PoolWorker
+
+logger = logging.getLogger("rollbackd_openrtc")
+
+EXIT_DRAINED = 75
+"""The version was denied, and the worker left after its last session."""
+
+EXIT_DENIED = 78
+"""The version was denied before the worker served; it did not start."""
+
+
+def run(pool: AgentPool, settings: Settings, *, tenants: Iterable[str] = ()) -> NoReturn:
+    """Serve until told to stop, or until this version is denied and its last session has ended.
+
+    Exits with 0 after an ordinary end, `EXIT_DRAINED` or `EXIT_DENIED`. Metrics
+    go to `prometheus_client`'s default registry; serving them is the caller's.
+    """
+    worker = PoolWorker(pool, worker_id=settings.worker_id, tenants=tenants)
+    heartbeat = Heartbeat(settings, worker)
+    try:
+        asyncio.run(heartbeat.admit())
+    except VersionDenied as error:
+        logger.error("%s", error)
+        print(error, file=sys.stderr)
+        sys.exit(EXIT_DENIED)
+
+    left = threading.Event()
+
+    def beat() -> None:
+        asyncio.run(heartbeat.run())
+        left.set()
+        # Empty and closed: the signal the platform would send has nothing left to wait for.
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    # Not on the pool's loop: that one is LiveKit's, and does not exist yet.
+    threading.Thread(target=beat, name="rollbackd-heartbeat", daemon=True).start()
+    try:
+        pool.run()
+    finally:
+        if left.is_set():
+            sys.exit(EXIT_DRAINED)
+    sys.exit(0)

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from rollbackd_openrtc.manifest import ManifestReader, ManifestRefused, canonical_bytes
+from tests.conftest import Signer
+
+NOW = datetime.now(UTC)
+
+
+def reader(signer: Signer) -> ManifestReader:
+    # As a key file holds it.
+    return ManifestReader(fleet="voice", public_key=f"{signer.public_key}\n")
+
+
+def a_signed_manifest_is_read(signer: Signer) -> None:
+    answer = signer.manifest(serial=7, denied=["v2", "vü"], last_good="v1")
+    manifest = reader(signer).read(answer, now=NOW)
+    assert manifest.serial == 7
+    assert manifest.denies("v2")
+    assert manifest.denies("vü")
+    assert not manifest.denies("v1")
+
+
+def the_canonical_form_is_that_of_rfc_8785() -> None:
+    value = {"b": [1, None], "a": 'é"\\\n\u0001\u007f', "c": "€"}
+    want = '{"a":"é\\"\\\\\\n\\u0001\u007f","b":[1,null],"c":"€"}'
+    assert canonical_bytes(value) == want.encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "says"),
+    [
+        ("another fleet", {"fleet": "chat"}, "fleet 'chat'"),
+        ("expired", {"expires_at": (NOW - timedelta(seconds=1)).isoformat()}, "expired"),
+        ("no offset", {"expires_at": "2999-01-01T00:00:00"}, "no offset"),
+        ("not a time", {"expires_at": "soon"}, "RFC 3339"),
+        ("a serial that is a boolean", {"serial": True}, "serial"),
+        ("a serial with a fraction", {"serial": 1.5}, "serial"),
+        ("a serial below 0", {"serial": -1}, "serial"),
+        ("denied is a string", {"denied": "v2"}, "denied"),
+        ("admitted holds a number", {"admitted": [1]}, "admitted"),
+    ],
+)
+def a_manifest_that_is_wrong_is_refused(
+    signer: Signer, name: str, changes: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ManifestRefused, match=says):
+        reader(signer).read(signer.manifest(**changes), now=NOW)
+
+
+def an_older_serial_is_refused_and_the_same_one_is_not(signer: Signer) -> None:
+    ours = reader(signer)
+    ours.read(signer.manifest(serial=5), now=NOW)
+    ours.read(signer.manifest(serial=5), now=NOW)
+    with pytest.raises(ManifestRefused, match="older than 5"):
+        ours.read(signer.manifest(serial=4), now=NOW)
+    assert ours.serial == 5
+
+
+def a_refused_manifest_does_not_move_the_serial(signer: Signer) -> None:
+    ours = reader(signer)
+    with pytest.raises(ManifestRefused):
+        ours.read(signer.manifest(serial=9, fleet="chat"), now=NOW)
+    assert ours.serial is None
+
+
+def only_the_pinned_key_counts(signer: Signer) -> None:
+    ours = reader(signer)
+    with pytest.raises(ManifestRefused, match="pinned"):
+        ours.read(Signer().manifest(), now=NOW)
+    altered = signer.manifest()
+    altered["manifest"]["denied"] = ["v1"]
+    with pytest.raises(ManifestRefused, match="pinned"):
+        ours.read(altered, now=NOW)
+
+
+@pytest.mark.parametrize("signature", [None, 7, "zz", "", "00" * 64])
+def a_signature_that_is_none_is_refused(signer: Signer, signature: Any) -> None:
+    with pytest.raises(ManifestRefused):
+        reader(signer).read({**signer.manifest(), "signature": signature}, now=NOW)
+
+
+@pytest.mark.parametrize("answer", [None, [], {}, {"manifest": None}, "x"])
+def an_answer_without_a_manifest_is_refused(signer: Signer, answer: Any) -> None:
+    with pytest.raises(ManifestRefused, match="no manifest"):
+        reader(signer).read(answer, now=NOW)
+
+
+def a_key_that_is_none_is_an_error() -> None:
+    for key in ("", "xyz", "00" * 31):
+        with pytest.raises(ValueError, match="64 hex digits"):
+            ManifestReader(fleet="voice", public_key=key)

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from asyncio.subprocess import PIPE, Process
+
+from tests.conftest import SECRET, FakeRollbackd, Signer, until
+
+
+async def start(rollbackd: FakeRollbackd, signer: Signer) -> Process:
+    # There is no LiveKit at that address; its worker tries on, and serves nobody.
+    livekit = {
+        "LIVEKIT_URL": "ws://127.0.0.1:1",
+        "LIVEKIT_API_KEY": "key",
+        "LIVEKIT_API_SECRET": "a secret of thirty-two characters",
+    }
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.served_by_livekit"),
+        *(rollbackd.url, SECRET, signer.public_key),
+        env={**os.environ, **livekit},
+        stderr=PIPE,
+    )
+
+
+async def a_pool_under_livekits_own_command_line_leaves_with_75_when_denied(
+    rollbackd: FakeRollbackd, signer: Signer
+) -> None:
+    rollbackd.answer = signer.manifest(serial=1)
+    process = await start(rollbackd, signer)
+    try:
+        await until(lambda: any("wait" in query for query in rollbackd.queries), seconds=30)
+        rollbackd.answer = signer.manifest(serial=2, denied=["v2"])
+        _, stderr = await asyncio.wait_for(process.communicate(), 30)
+        assert process.returncode == 75, stderr.decode()
+        assert rollbackd.beats[-1]["draining"]
+    finally:
+        if process.returncode is None:
+            process.kill()
+
+
+async def a_pool_denied_from_the_beginning_does_not_start(
+    rollbackd: FakeRollbackd, signer: Signer
+) -> None:
+    rollbackd.answer = signer.manifest(denied=["v2"], last_good="v1")
+    process = await start(rollbackd, signer)
+    _, stderr = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 78
+    assert "version 'v2' is denied in fleet 'voice'" in stderr.decode()
+    assert len(rollbackd.beats) == 1

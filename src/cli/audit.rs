@@ -1,0 +1,272 @@
+//! `rollbackd audit`: the ledger, judged and written out. Reads only, also beside a running
+//! controller.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+
+use super::{CommandError, EXIT_FAILED, EXIT_OK};
+use crate::adapters::ledger::{ReplayError, SqliteLedger};
+use crate::ledger::verify::{ChainVerifier, Summary, Trust};
+use crate::signing::read_public_key;
+
+/// How many records an export holds at a time.
+const PAGE_RECORDS: u32 = 256;
+
+/// Examine the ledger.
+#[derive(Clone, Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Check every record's place, hash and signature.
+    ///
+    /// A cut-off end leaves a chain that holds: compare the head with one noted elsewhere.
+    Verify {
+        /// The ledger's database file.
+        #[arg(long, value_name = "FILE", default_value = "rollbackd.db")]
+        ledger: PathBuf,
+        /// A public key that may sign (a .pub file); may be given more than once.
+        #[arg(long = "key", value_name = "FILE")]
+        keys: Vec<PathBuf>,
+    },
+    /// Write the records as they are stored, one line of JSON each.
+    Export {
+        /// The ledger's database file.
+        #[arg(long, value_name = "FILE", default_value = "rollbackd.db")]
+        ledger: PathBuf,
+        /// Only records after this number.
+        #[arg(long, value_name = "SEQ", default_value_t = 0)]
+        after: u64,
+    },
+}
+
+/// Runs the command; gives the exit code.
+///
+/// # Errors
+/// When the ledger or a key cannot be read or the output not written. A ledger that was read and
+/// does not hold is no error but an exit code.
+pub async fn run(command: &AuditCommand, out: &mut impl Write) -> Result<u8, CommandError> {
+    match command {
+        AuditCommand::Verify { ledger, keys } => verify(ledger, keys, out).await,
+        AuditCommand::Export { ledger, after } => export(ledger, *after, out).await,
+    }
+}
+
+/// Verifies the ledger at `path`; only signatures by `keys` count, or any if there are none.
+///
+/// # Errors
+/// When the ledger or a key cannot be read or the output not written.
+pub async fn verify(
+    path: &Path,
+    keys: &[PathBuf],
+    out: &mut impl Write,
+) -> Result<u8, CommandError> {
+    let trust = if keys.is_empty() {
+        Trust::AnyKey
+    } else {
+        let keys: Result<_, _> = keys.iter().map(|key| read_public_key(key)).collect();
+        Trust::Keys(keys?)
+    };
+    let checked = matches!(trust, Trust::Keys(_));
+    let ledger = SqliteLedger::open_read_only(path).await?;
+    let mut verifier = ChainVerifier::new(trust);
+    let result = ledger.verify_each(&mut verifier, drop).await;
+    ledger.close().await;
+    match result {
+        Ok(()) => {}
+        Err(ReplayError::Ledger(error)) => return Err(error.into()),
+        Err(broken @ ReplayError::Broken { .. }) => {
+            writeln!(out, "{broken}")?;
+            return Ok(EXIT_FAILED);
+        }
+    }
+    let summary = verifier.summary();
+    write_summary(summary, out)?;
+    if !checked && summary.records > 0 {
+        write_unchecked_keys(&summary.keys, out)?;
+    }
+    Ok(EXIT_OK)
+}
+
+fn write_summary(summary: &Summary, out: &mut impl Write) -> io::Result<()> {
+    let Summary { records, first, last, head, .. } = summary;
+    match (first, last) {
+        (Some(first), Some(last)) => writeln!(
+            out,
+            "ok: {records} records, seq 1..{records}, from {first} to {last}, head {head}"
+        ),
+        (None, _) | (_, None) => writeln!(out, "ok: 0 records"),
+    }
+}
+
+fn write_unchecked_keys(keys: &BTreeSet<String>, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "keys not checked: the records name their own; give --key to say who may sign")?;
+    keys.iter().try_for_each(|key| writeln!(out, "signed by {key}"))
+}
+
+/// Writes the records after `after`, a line each, just as they are stored.
+///
+/// # Errors
+/// When the ledger cannot be read or the output not written; a reader that has seen enough
+/// (`| head`) is no error.
+pub async fn export(path: &Path, after: u64, out: &mut impl Write) -> Result<u8, CommandError> {
+    let ledger = SqliteLedger::open_read_only(path).await?;
+    let mut after = after;
+    loop {
+        let page = ledger.read_stored(after, PAGE_RECORDS).await?;
+        let Some(last) = page.last() else { break };
+        after = last.seq;
+        let written = page.iter().try_for_each(|stored| {
+            out.write_all(&stored.json)?;
+            out.write_all(b"\n")
+        });
+        match written {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
+            result => result?,
+        }
+    }
+    ledger.close().await;
+    match out.flush() {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(EXIT_OK),
+        result => Ok(result.map(|()| EXIT_OK)?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use serde_json::{Map, json};
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::domain::time::Timestamp;
+    use crate::ledger::record::{Draft, Record};
+    use crate::ports::ledger::Ledger;
+    use crate::signing::{canonical_json, generate_key_file, public_key_path};
+
+    struct House {
+        dir: TempDir,
+        ledger: PathBuf,
+        key: PathBuf,
+        records: Vec<Record>,
+    }
+
+    async fn house(records: usize) -> House {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, key) = (dir.path().join("ledger.db"), dir.path().join("k"));
+        let ledger = SqliteLedger::open(&path, generate_key_file(&key).unwrap()).await.unwrap();
+        let draft = |n| Draft {
+            at: Timestamp::from_millis(n),
+            event: "rollout.promoted".into(),
+            actor: "rollbackd".into(),
+            target: "voice".into(),
+            result: "ok".into(),
+            version: None,
+            extra: Map::from_iter([("n".to_owned(), json!(n))]),
+        };
+        let drafts = (0..).take(records).map(draft).collect();
+        let records = ledger.append(0, drafts).await.unwrap();
+        ledger.close().await;
+        House { dir, ledger: path, key: public_key_path(&key), records }
+    }
+
+    async fn said(command: AuditCommand) -> (u8, String) {
+        let mut out = Vec::new();
+        let code = run(&command, &mut out).await.unwrap();
+        (code, String::from_utf8(out).unwrap())
+    }
+
+    fn verify_command(house: &House, keys: &[&Path]) -> AuditCommand {
+        let keys = keys.iter().map(|key| key.to_path_buf()).collect();
+        AuditCommand::Verify { ledger: house.ledger.clone(), keys }
+    }
+
+    #[tokio::test]
+    async fn a_ledger_that_holds_is_summed_up() {
+        let house = house(3).await;
+        let head = &house.records[2].hash;
+        let ok = format!(
+            "ok: 3 records, seq 1..3, from 1970-01-01T00:00:00.000Z to 1970-01-01T00:00:00.002Z, \
+             head {head}\n"
+        );
+        assert_eq!(said(verify_command(&house, &[&house.key])).await, (EXIT_OK, ok.clone()));
+        let unchecked = format!(
+            "{ok}keys not checked: the records name their own; give --key to say who may sign\n\
+             signed by {}\n",
+            house.records[0].key
+        );
+        assert_eq!(said(verify_command(&house, &[])).await, (EXIT_OK, unchecked));
+    }
+
+    #[tokio::test]
+    async fn an_empty_ledger_holds() {
+        let house = house(0).await;
+        assert_eq!(said(verify_command(&house, &[])).await, (EXIT_OK, "ok: 0 records\n".into()));
+    }
+
+    #[tokio::test]
+    async fn a_changed_record_is_named() {
+        let house = house(20).await;
+        let bytes = fs::read(&house.ledger).unwrap();
+        let (from, to) = (br#""n":16,"#, br#""n":61,"#);
+        let at = bytes.windows(from.len()).position(|window| window == from).unwrap();
+        let mut changed = bytes.clone();
+        changed[at..at + to.len()].copy_from_slice(to);
+        fs::write(&house.ledger, changed).unwrap();
+        let line =
+            format!("{}: record 17: hash does not match its content\n", house.ledger.display());
+        assert_eq!(said(verify_command(&house, &[&house.key])).await, (EXIT_FAILED, line));
+    }
+
+    #[tokio::test]
+    async fn only_the_given_keys_count() {
+        let house = house(1).await;
+        let other = house.dir.path().join("other");
+        generate_key_file(&other).unwrap();
+        let other = public_key_path(&other);
+        let (code, line) = said(verify_command(&house, &[&other])).await;
+        assert_eq!(code, EXIT_FAILED);
+        assert!(line.contains("record 1: signed with the key") && line.contains("not trusted"));
+        assert_eq!(said(verify_command(&house, &[&other, &house.key])).await.0, EXIT_OK);
+    }
+
+    #[tokio::test]
+    async fn the_export_is_the_stored_text_line_by_line() {
+        let house = house(300).await;
+        let command = |after| AuditCommand::Export { ledger: house.ledger.clone(), after };
+        let lines = |records: &[Record]| -> String {
+            let line = |record| String::from_utf8(canonical_json(record).unwrap()).unwrap() + "\n";
+            records.iter().map(line).collect()
+        };
+        assert_eq!(said(command(0)).await, (EXIT_OK, lines(&house.records)));
+        assert_eq!(said(command(298)).await, (EXIT_OK, lines(&house.records[298..])));
+        assert_eq!(said(command(300)).await, (EXIT_OK, String::new()));
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_has_seen_enough_is_no_error() {
+        struct Closed;
+        impl Write for Closed {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let house = house(1).await;
+        assert_eq!(export(&house.ledger, 0, &mut Closed).await.unwrap(), EXIT_OK);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_is_an_error() {
+        let house = house(1).await;
+        let none = house.dir.path().join("none");
+        let missing = AuditCommand::Verify { ledger: none.clone(), keys: Vec::new() };
+        let error = run(&missing, &mut Vec::new()).await.unwrap_err();
+        assert!(matches!(error, CommandError::Ledger(_)));
+        let error = run(&verify_command(&house, &[&none]), &mut Vec::new()).await.unwrap_err();
+        assert!(matches!(error, CommandError::Key(_)));
+    }
+}
