@@ -6,6 +6,7 @@
 //! all that have something to count. Siblings do not import each other.
 
 pub mod domain;
+pub mod http;
 pub mod ledger;
 pub mod membership;
 pub mod metrics;

@@ -156,7 +156,7 @@ fn push_json_ascii(out: &mut String, text: &str) {
             ' '..='~' => out.push(c),
             other => {
                 for unit in other.encode_utf16(&mut [0; 2]) {
-                    out.push_str(&format!("\\u{unit:04x}"));
+                    out.extend(format!("\\u{unit:04x}").chars());
                 }
             }
         }

@@ -65,7 +65,7 @@ impl Metrics {
         // A counter that exists at 0 shows its first step.
         for result in AlertResult::ALL {
             with(&metrics.families.alerts_received, &[result.as_str()], |counter| {
-                counter.inc_by(0.0)
+                counter.inc_by(0.0);
             });
         }
         Ok(metrics)
