@@ -130,15 +130,28 @@ pub fn python_repr(value: f64) -> String {
     if value.is_infinite() {
         return if value > 0.0 { "inf" } else { "-inf" }.to_owned();
     }
-    // Rust writes the same shortest digits, but never changes to an exponent by itself.
-    let scientific = format!("{value:e}");
-    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let shortest = format!("{value:e}");
+    let (digits, exponent) = shortest.split_once('e').unwrap_or((&shortest, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
+    let decimals = digits.split_once('.').map_or(0, |(_, decimals)| decimals.len());
     if (-4..16).contains(&exponent) {
-        return format!("{value:?}");
+        let decimals = i32::try_from(decimals).unwrap_or(0).saturating_sub(exponent);
+        let decimals = usize::try_from(decimals).unwrap_or(0).max(1);
+        return even_of(format!("{value:.decimals$}"), format!("{value:?}"), value);
     }
-    let sign = if exponent < 0 { '-' } else { '+' };
-    format!("{digits}e{sign}{:02}", exponent.unsigned_abs())
+    let scientific = even_of(format!("{value:.decimals$e}"), shortest, value);
+    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |rest| ('-', rest));
+    format!("{digits}e{sign}{exponent:0>2}")
+}
+
+/// Of two texts as short and as near to the value, Python takes the one with an even last digit,
+/// Rust's shortest form the larger: -1113178120592002.25 ends in `.2` there and in `.3` here.
+/// Rust's rounding to a number of digits does as Python does, but near a power of two its text may
+/// be that of the neighbour.
+fn even_of(rounded: String, shortest: String, value: f64) -> String {
+    let same = |read: f64| read.to_bits() == value.to_bits();
+    if rounded.parse().is_ok_and(same) { rounded } else { shortest }
 }
 
 /// Appends `text` as Python's `json.dumps` writes a string with `ensure_ascii`.
@@ -198,6 +211,7 @@ mod tests {
             (1e16, "1e+16"), (1.25e17, "1.25e+17"), (1e22, "1e+22"), (1e100, "1e+100"),
             (1e-4, "0.0001"), (0.000_123, "0.000123"), (1e-5, "1e-05"), (1.5e-7, "1.5e-07"),
             (5e-324, "5e-324"), (f64::MAX, "1.7976931348623157e+308"),
+            (-1_113_178_120_592_002.0 - 0.25, "-1113178120592002.2"),
             (f64::INFINITY, "inf"), (f64::NEG_INFINITY, "-inf"), (f64::NAN, "nan"),
         ];
         for (value, want) in cases {
