@@ -1,14 +1,18 @@
 //! rollbackd watches a new version's session failures in Prometheus, decides with a stated error
 //! bound whether it is worse than the last good one, and takes the fleet back by draining.
 //!
-//! Dependencies point one way: `domain` ← `signing` ← `rules`, `ledger` ← `ports` ← `controller`,
-//! `adapters`, `http` ← `cli` ← `app` ← `main`. Siblings do not import each other.
+//! Dependencies point one way: `domain` ← `yaml`, `signing`, `membership` ← `rules`, `ledger`,
+//! `metrics` ← `config` ← `ports` ← `controller`, `adapters`, `http` ← `cli` ← `app` ← `main`.
+//! Siblings do not import each other.
 
 pub mod adapters;
 pub mod cli;
 pub mod config;
 pub mod domain;
+pub mod http;
 pub mod ledger;
+pub mod membership;
+pub mod metrics;
 pub mod ports;
 pub mod rules;
 pub mod signing;

@@ -5,6 +5,7 @@
 
 pub mod inbox;
 pub mod ledger;
+pub mod manifest;
 pub mod metrics;
 pub mod platform;
 pub mod view;

@@ -1,0 +1,145 @@
+//! The HTTP side: what others may ask of rollbackd and tell it.
+//!
+//! ```text
+//! Alertmanager ── alerts ────┐                     ┌── view ────── api, health ──► people, load balancers
+//! workers ────── heartbeat ──┼──► inbox ► controller ── manifests ─ membership ──► workers, coordinators
+//! operators ──── reload ─────┘                     └── metrics ─── health ───────► Prometheus
+//! ```
+//!
+//! **Invariant:** a handler decides nothing about a fleet. It checks what came in, hands it to the
+//! controller without waiting for room, and shows what the controller has last published.
+
+mod alerts;
+mod api;
+mod claim;
+mod health;
+mod membership;
+mod problem;
+mod refusals;
+mod router;
+mod serve;
+#[cfg(test)]
+mod testing;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use axum::http::StatusCode;
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+
+pub use self::problem::Problem;
+use self::refusals::Refusals;
+pub use self::router::router;
+pub use self::serve::serve;
+use crate::membership::MembershipVerifier;
+use crate::metrics::Metrics;
+use crate::ports::Clock;
+use crate::ports::inbox::Message;
+use crate::ports::manifest::SignedManifest;
+use crate::ports::view::View;
+
+/// The manifests in force, by fleet as [`crate::domain::fleet::FleetId`] writes itself.
+pub type Manifests = Arc<BTreeMap<String, SignedManifest>>;
+
+/// What the HTTP side shares with the rest.
+#[derive(Clone)]
+pub struct Shared<L> {
+    /// The controller's inbox.
+    pub inbox: mpsc::Sender<Message>,
+    /// What the controller shows of itself. Closed, it keeps being served.
+    pub view: watch::Receiver<Arc<View>>,
+    /// What workers are told. Closed, held heartbeats are answered at once.
+    pub manifests: watch::Receiver<Manifests>,
+    /// Read, never appended to.
+    pub ledger: Arc<L>,
+    /// Served, and counted in.
+    pub metrics: Metrics,
+    /// By the fleet entry's name; an entry without membership has none.
+    pub verifiers: BTreeMap<String, MembershipVerifier>,
+    /// Tells how old a token is.
+    pub clock: Arc<dyn Clock>,
+    /// What a peer may cost.
+    pub limits: Limits,
+}
+
+/// What a peer may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest request body.
+    pub body_bytes_max: usize,
+    /// The longest a request's headers may take; also how long an idle connection is kept.
+    pub header_timeout: Duration,
+    /// The longest a request's body may take, and the longest the controller or the ledger may
+    /// take to answer.
+    pub request_timeout: Duration,
+    /// The longest a heartbeat is held.
+    pub wait_max: Duration,
+    /// Connections at a time; further ones wait to be accepted.
+    pub connections_max: u32,
+    /// After this a connection finishes what it is doing and closes, whatever the peer does.
+    pub connection_age_max: Duration,
+    /// How long requests in progress may take to finish when rollbackd stops.
+    pub shutdown_grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: 1 << 20,
+            header_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(30),
+            wait_max: Duration::from_mins(1),
+            connections_max: 4096,
+            connection_age_max: Duration::from_mins(15),
+            shutdown_grace: Duration::from_secs(5),
+        }
+    }
+}
+
+/// The part of [`Shared`] that handlers need, and what they remember between requests.
+struct App {
+    inbox: mpsc::Sender<Message>,
+    view: watch::Receiver<Arc<View>>,
+    manifests: watch::Receiver<Manifests>,
+    metrics: Metrics,
+    verifiers: BTreeMap<String, MembershipVerifier>,
+    clock: Arc<dyn Clock>,
+    limits: Limits,
+    refusals: Refusals,
+    /// Whether the last webhook was malformed, and that was logged.
+    malformed_logged: AtomicBool,
+}
+
+impl App {
+    fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.borrow())
+    }
+
+    fn manifest(&self, fleet: &str) -> Option<SignedManifest> {
+        self.manifests.borrow().get(fleet).cloned()
+    }
+
+    /// Hands a message to the controller if there is room.
+    fn send(&self, message: Message) -> Result<(), Problem> {
+        self.inbox.try_send(message).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Problem::busy("the controller's inbox is full"),
+            mpsc::error::TrySendError::Closed(_) => Problem::busy("the controller has stopped"),
+        })
+    }
+
+    /// Reads a request's body, of limited length, in limited time.
+    async fn body(&self, request: Request) -> Result<Bytes, Problem> {
+        match timeout(self.limits.request_timeout, Bytes::from_request(request, &())).await {
+            Ok(Ok(bytes)) => Ok(bytes),
+            Ok(Err(rejection)) => Err(Problem::new(rejection.status(), rejection.body_text())),
+            Err(_) => {
+                Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body took too long to come"))
+            }
+        }
+    }
+}

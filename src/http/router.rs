@@ -1,0 +1,90 @@
+//! Which path leads where.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{Method, StatusCode, Uri};
+use axum::routing::{get, post};
+
+use super::api::Archive;
+use super::refusals::Refusals;
+use super::{App, Problem, Shared, alerts, api, health, membership};
+use crate::ports::ledger::Ledger;
+
+/// All endpoints. Further ones can be merged in, as long as they bring no fallback of their own.
+pub fn router<L: Ledger>(shared: Shared<L>) -> Router {
+    let limits = shared.limits;
+    let archive = Archive { ledger: shared.ledger, limits };
+    let app = Arc::new(App {
+        inbox: shared.inbox,
+        view: shared.view,
+        manifests: shared.manifests,
+        metrics: shared.metrics,
+        verifiers: shared.verifiers,
+        clock: shared.clock,
+        limits,
+        refusals: Refusals::default(),
+        malformed_logged: AtomicBool::new(false),
+    });
+    let ledger = Router::new().route("/api/v1/ledger", get(api::ledger::<L>)).with_state(archive);
+    Router::new()
+        .route("/metrics", get(health::metrics))
+        .route("/-/healthy", get(health::healthy))
+        .route("/-/ready", get(health::ready))
+        .route("/-/reload", post(health::reload))
+        .route("/api/v1/alerts", post(alerts::receive))
+        .route("/api/v1/fleets", get(api::fleets))
+        .route("/api/v1/fleets/{fleet}", get(api::fleet))
+        .route("/api/v1/fleets/{fleet}/manifest", get(api::manifest))
+        .route("/api/v1/rollbacks", get(api::rollbacks))
+        .route("/api/v1/rollbacks/{id}", get(api::rollback))
+        .route("/api/v1/rules", get(api::rules))
+        .route("/api/v1/heartbeat", post(membership::heartbeat))
+        .route("/api/v1/membership/verify", post(membership::verify))
+        .with_state(app)
+        .merge(ledger)
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(DefaultBodyLimit::max(limits.body_bytes_max))
+}
+
+async fn not_found(uri: Uri) -> Problem {
+    Problem::not_found(format!("there is nothing at `{}`", uri.path()))
+}
+
+async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
+    let detail = format!("`{}` does not take {method}", uri.path());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::bench;
+
+    #[tokio::test]
+    async fn what_is_not_there_is_a_problem_document() {
+        let bench = bench();
+        for path in ["/nothing", "/api/v1/fleets/nope", "/api/v1/rollbacks/nope"] {
+            bench.get(path).await.problem(404);
+        }
+        bench.get("/api/v1/fleets/nope/manifest").await.problem(404);
+        bench.get("/api/v1/fleets/%FF").await.problem(400);
+    }
+
+    #[tokio::test]
+    async fn a_method_that_is_not_taken_is_a_problem_document_that_allows() {
+        let bench = bench();
+        for (method, path, allowed) in [
+            ("POST", "/metrics", "GET,HEAD"),
+            ("DELETE", "/api/v1/ledger", "GET,HEAD"),
+            ("GET", "/api/v1/alerts", "POST"),
+            ("GET", "/-/reload", "POST"),
+        ] {
+            let answer = bench.call(method, path, String::new()).await;
+            answer.problem(405);
+            assert_eq!(answer.headers["allow"], allowed, "{method} {path}");
+        }
+    }
+}

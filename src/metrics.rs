@@ -1,0 +1,316 @@
+//! What rollbackd counts of itself.
+//!
+//! Fleets, versions and rules are labels, so whoever lets one of them go calls `forget_…`: a
+//! series lives no longer than what it is about.
+//!
+//! **Invariant:** a metric that cannot be counted never stops what is being counted, so nothing
+//! here fails after [`Metrics::new`].
+
+mod families;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
+use prometheus::{Registry, TextEncoder};
+
+use self::families::Families;
+use crate::domain::time::Timestamp;
+
+/// Prometheus' text format, as [`Metrics::encode`] writes it.
+pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+/// What became of a webhook of Alertmanager's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AlertResult {
+    /// It named firing alerts, and the controller has them.
+    Accepted,
+    /// Nothing in it fires.
+    Ignored,
+    /// It is not a webhook of version 4.
+    Malformed,
+    /// The controller is busy; Alertmanager will send it again.
+    Refused,
+}
+
+impl AlertResult {
+    const ALL: [Self; 4] = [Self::Accepted, Self::Ignored, Self::Malformed, Self::Refused];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Ignored => "ignored",
+            Self::Malformed => "malformed",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// All of rollbackd's own metrics. Clones count together.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Registry,
+    families: Families,
+}
+
+impl Metrics {
+    /// Registers everything on a registry of its own; `version` is rollbackd's.
+    ///
+    /// # Errors
+    /// Only when a name stands here twice or is not a name.
+    pub fn new(version: &str) -> prometheus::Result<Self> {
+        let registry = Registry::new_custom(Some("rollbackd".to_owned()), None)?;
+        let metrics = Self { families: Families::register(&registry)?, registry };
+        with(&metrics.families.build_info, &[version], |gauge| gauge.set(1.0));
+        // A counter that exists at 0 shows its first step.
+        for result in AlertResult::ALL {
+            with(&metrics.families.alerts_received, &[result.as_str()], |counter| {
+                counter.inc_by(0.0);
+            });
+        }
+        Ok(metrics)
+    }
+
+    /// Where further collectors may register; `rollbackd_` is put before their names.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Everything in Prometheus' text format, of the type [`CONTENT_TYPE`].
+    ///
+    /// # Errors
+    /// When a collector registered elsewhere is unsound.
+    pub fn encode(&self) -> prometheus::Result<String> {
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+
+    /// A rule judged one candidate.
+    pub fn evaluated(&self, rule: &str, verdict: &str) {
+        with(&self.families.evaluations, &[rule, verdict], prometheus::Counter::inc);
+    }
+
+    /// All rules were evaluated `at`, which took `duration`.
+    pub fn evaluation_finished(&self, at: Timestamp, duration: Duration) {
+        self.families.evaluation_duration.observe(duration.as_secs_f64());
+        self.families.last_evaluation_timestamp.set(at.as_seconds());
+    }
+
+    /// A query was answered, or not.
+    pub fn query_finished(&self, duration: Duration, succeeded: bool) {
+        self.families.query_duration.observe(duration.as_secs_f64());
+        if !succeeded {
+            self.families.query_failures.inc();
+        }
+    }
+
+    /// The share of a version's sessions that failed, 0 to 1.
+    pub fn set_session_failure_ratio(&self, fleet: &str, version: &str, ratio: f64) {
+        with(&self.families.session_failure_ratio, &[fleet, version], |gauge| gauge.set(ratio));
+    }
+
+    /// The evidence a rule has against a candidate.
+    pub fn set_evidence_log10(&self, fleet: &str, version: &str, rule: &str, log10: f64) {
+        with(&self.families.evidence_log10, &[fleet, version, rule], |gauge| gauge.set(log10));
+    }
+
+    /// The state a rollout is in; the series of the state before goes.
+    pub fn set_rollout_state(&self, fleet: &str, version: &str, state: &str) {
+        forget(&self.families.rollout_state, |label, value| match label {
+            "fleet" => value == fleet,
+            "version" => value == version,
+            _ => value != state,
+        });
+        with(&self.families.rollout_state, &[fleet, version, state], |gauge| gauge.set(1.0));
+    }
+
+    /// A rollback came to its end.
+    pub fn rollback_finished(&self, fleet: &str, outcome: &str) {
+        with(&self.families.rollbacks, &[fleet, outcome], prometheus::Counter::inc);
+    }
+
+    /// A rollback left a step.
+    pub fn rollback_step_finished(&self, step: &str, duration: Duration) {
+        with(&self.families.rollback_step_duration, &[step], |histogram| {
+            histogram.observe(duration.as_secs_f64());
+        });
+    }
+
+    /// Sessions still live on a version that drains.
+    pub fn set_draining_sessions(&self, fleet: &str, version: &str, sessions: f64) {
+        with(&self.families.draining_sessions, &[fleet, version], |gauge| gauge.set(sessions));
+    }
+
+    /// Whether a rollback would find workers of the last good version alive.
+    pub fn set_last_good_ready(&self, fleet: &str, ready: bool) {
+        let value = if ready { 1.0 } else { 0.0 };
+        with(&self.families.last_good_ready, &[fleet], |gauge| gauge.set(value));
+    }
+
+    /// A webhook came.
+    pub fn alert_received(&self, result: AlertResult) {
+        with(&self.families.alerts_received, &[result.as_str()], prometheus::Counter::inc);
+    }
+
+    /// A notice was sent, or not.
+    pub fn notice_finished(&self, outcome: &str) {
+        with(&self.families.notices, &[outcome], prometheus::Counter::inc);
+    }
+
+    /// Records were appended to the ledger.
+    pub fn records_appended(&self, count: u64) {
+        self.families.ledger_records.inc_by(count);
+    }
+
+    /// A version has gone from a fleet: so do its series.
+    pub fn forget_version(&self, fleet: &str, version: &str) {
+        let gauges = [
+            &self.families.session_failure_ratio,
+            &self.families.evidence_log10,
+            &self.families.rollout_state,
+            &self.families.draining_sessions,
+        ];
+        for vec in gauges {
+            forget(vec, |label, value| match label {
+                "fleet" => value == fleet,
+                "version" => value == version,
+                _ => true,
+            });
+        }
+    }
+
+    /// A fleet has gone: so do its series.
+    pub fn forget_fleet(&self, fleet: &str) {
+        let gauges = [
+            &self.families.session_failure_ratio,
+            &self.families.evidence_log10,
+            &self.families.rollout_state,
+            &self.families.draining_sessions,
+            &self.families.last_good_ready,
+        ];
+        for vec in gauges {
+            forget(vec, |label, value| label != "fleet" || value == fleet);
+        }
+        forget(&self.families.rollbacks, |label, value| label != "fleet" || value == fleet);
+    }
+
+    /// A rule is no longer in force: its series go.
+    pub fn forget_rule(&self, rule: &str) {
+        forget(&self.families.evidence_log10, |label, value| label != "rule" || value == rule);
+        forget(&self.families.evaluations, |label, value| label != "rule" || value == rule);
+    }
+}
+
+/// Does something to one series. Only a wrong number of labels could prevent it.
+fn with<B: MetricVecBuilder>(vec: &MetricVec<B>, labels: &[&str], act: impl FnOnce(&B::M)) {
+    match vec.get_metric_with_label_values(labels) {
+        Ok(metric) => act(&metric),
+        Err(error) => tracing::error!(%error, "failed to count"),
+    }
+}
+
+/// Removes the series all of whose labels, given as name and value, are `gone`.
+fn forget<B: MetricVecBuilder>(vec: &MetricVec<B>, gone: impl Fn(&str, &str) -> bool) {
+    for family in vec.collect() {
+        for metric in family.get_metric() {
+            let labels = metric.get_label();
+            if labels.iter().all(|label| gone(label.name(), label.value())) {
+                let named: HashMap<_, _> =
+                    labels.iter().map(|label| (label.name(), label.value())).collect();
+                // Someone else removed it in between: as wanted.
+                drop(vec.remove(&named));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(metrics: &Metrics, containing: &str) -> Vec<String> {
+        let text = metrics.encode().unwrap();
+        let lines = text.lines().filter(|line| !line.starts_with('#') && line.contains(containing));
+        lines.map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn every_metric_has_the_prefix_and_is_there_once_used() {
+        let metrics = Metrics::new("1.2.3").unwrap();
+        metrics.evaluated("sessions/Failing", "healthy");
+        metrics.evaluation_finished(Timestamp::from_millis(1_500), Duration::from_millis(20));
+        metrics.query_finished(Duration::from_millis(5), false);
+        metrics.set_session_failure_ratio("voice", "v2", 0.25);
+        metrics.set_evidence_log10("voice", "v2", "sessions/Failing", 1.5);
+        metrics.set_rollout_state("voice", "v2", "observing");
+        metrics.rollback_finished("voice", "clean");
+        metrics.rollback_step_finished("draining", Duration::from_secs(90));
+        metrics.set_draining_sessions("voice", "v2", 4.0);
+        metrics.set_last_good_ready("voice", true);
+        metrics.notice_finished("sent");
+        metrics.records_appended(2);
+        for want in [
+            r#"rollbackd_build_info{version="1.2.3"} 1"#,
+            r#"rollbackd_evaluations_total{rule="sessions/Failing",verdict="healthy"} 1"#,
+            "rollbackd_evaluation_duration_seconds_count 1",
+            "rollbackd_query_duration_seconds_count 1",
+            "rollbackd_query_failures_total 1",
+            r#"rollbackd_session_failure_ratio{fleet="voice",version="v2"} 0.25"#,
+            r#"rollbackd_evidence_log10{fleet="voice",rule="sessions/Failing",version="v2"} 1.5"#,
+            r#"rollbackd_rollout_state{fleet="voice",state="observing",version="v2"} 1"#,
+            r#"rollbackd_rollbacks_total{fleet="voice",outcome="clean"} 1"#,
+            r#"rollbackd_rollback_step_duration_seconds_count{step="draining"} 1"#,
+            r#"rollbackd_draining_sessions{fleet="voice",version="v2"} 4"#,
+            r#"rollbackd_last_good_ready{fleet="voice"} 1"#,
+            r#"rollbackd_alerts_received_total{result="malformed"} 0"#,
+            r#"rollbackd_notices_total{outcome="sent"} 1"#,
+            "rollbackd_ledger_records_total 2",
+            "rollbackd_last_evaluation_timestamp_seconds 1.5",
+        ] {
+            assert_eq!(series(&metrics, want), [want]);
+        }
+    }
+
+    #[test]
+    fn a_rollout_is_in_one_state_at_a_time() {
+        let metrics = Metrics::new("1").unwrap();
+        metrics.set_rollout_state("voice", "v2", "observing");
+        metrics.set_rollout_state("voice", "v3", "observing");
+        metrics.set_rollout_state("voice", "v2", "promoted");
+        let want = [
+            r#"rollbackd_rollout_state{fleet="voice",state="observing",version="v3"} 1"#,
+            r#"rollbackd_rollout_state{fleet="voice",state="promoted",version="v2"} 1"#,
+        ];
+        assert_eq!(series(&metrics, "rollout_state"), want);
+    }
+
+    #[test]
+    fn series_go_when_what_they_are_about_goes() {
+        let metrics = Metrics::new("1").unwrap();
+        for fleet in ["voice", "chat"] {
+            for version in ["v1", "v2"] {
+                metrics.set_session_failure_ratio(fleet, version, 0.1);
+                metrics.set_evidence_log10(fleet, version, "g/a", 0.1);
+                metrics.set_evidence_log10(fleet, version, "g/b", 0.1);
+                metrics.set_rollout_state(fleet, version, "observing");
+                metrics.set_draining_sessions(fleet, version, 1.0);
+            }
+            metrics.set_last_good_ready(fleet, true);
+            metrics.rollback_finished(fleet, "clean");
+        }
+        metrics.evaluated("g/b", "healthy");
+
+        metrics.forget_version("voice", "v2");
+        let left = series(&metrics, r#"fleet="voice""#);
+        assert_eq!(left.iter().filter(|line| line.contains("v2")).count(), 0, "{left:?}");
+        assert_eq!(left.len(), 7, "{left:?}");
+
+        metrics.forget_fleet("voice");
+        assert_eq!(series(&metrics, r#"fleet="voice""#).len(), 0);
+        assert_eq!(series(&metrics, r#"fleet="chat""#).len(), 12);
+
+        metrics.forget_rule("g/b");
+        assert_eq!(series(&metrics, "g/b").len(), 0);
+        assert_eq!(series(&metrics, "g/a").len(), 2);
+    }
+}
