@@ -4,6 +4,7 @@
 //! Dependencies point one way: `domain` ← `rules`, `ledger` ← `ports` ← `controller`, `adapters`,
 //! `http`, `cli` ← `app` ← `main`. Siblings do not import each other.
 
+pub mod adapters;
 pub mod domain;
 pub mod ledger;
 pub mod ports;

@@ -3,8 +3,8 @@
 //! **Invariant:** nothing here reads a clock, does I/O, logs, awaits or serializes.
 
 pub mod fleet;
+pub mod manifest;
+pub mod membership;
 pub mod share;
 pub mod time;
 pub mod version;
-pub mod manifest;
-pub mod membership;

@@ -59,9 +59,7 @@ pub enum InvalidTolerance {
     #[error("expected a factor such as `1.5x`")]
     NotAFactor,
     /// A factor below 1 would convict a better version.
-    #[error(
-        "tolerance {0}x would roll back a version better than its baseline; use 1x or more"
-    )]
+    #[error("tolerance {0}x would roll back a version better than its baseline; use 1x or more")]
     BelowOne(f64),
 }
 

@@ -1,0 +1,4 @@
+//! The ports, implemented on what is really there.
+
+pub mod command;
+pub mod prometheus;
