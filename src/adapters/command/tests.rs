@@ -4,6 +4,8 @@ use std::time::Instant;
 use super::*;
 use crate::domain::fleet::FleetId;
 
+/// As a config would have it.
+#[expect(clippy::unnecessary_wraps, reason = "every command is optional")]
 fn argv(parts: &[&str]) -> Option<Vec<String>> {
     Some(parts.iter().map(ToString::to_string).collect())
 }
