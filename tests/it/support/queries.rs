@@ -48,7 +48,7 @@ fn counted(x: &str, labels: &str, w: &str) -> String {
 /// - replaced: another version appeared on the target, which no longer shows this one.
 /// - vanished: the target was scraped of late, and is a target no more. That is seen by `up` alone,
 ///   since scrapes may fail for any time before discovery lets go of a dead worker; and `up` that
-///   merely grew old, because Prometheus itself was away, accuses nobody.
+///   merely grew old (after 5 minutes), because Prometheus itself was away, accuses nobody.
 fn dropped(s: &str, l: &str, version: &str, w: &str) -> String {
     let target = "on (job, instance)";
     let of_version = format!("on (job, instance, {version})");
@@ -66,7 +66,8 @@ fn dropped(s: &str, l: &str, version: &str, w: &str) -> String {
     let vanished = format!(
         "(last_over_time({l}[10m]) \
          and {target} (last_over_time(up[{w}]) or (last_over_time(up[{w}] offset {w}) and up offset {w})) \
-         unless {target} up)"
+         unless {target} up \
+         and on () group(last_over_time(up[2m])))"
     );
     format!("({restarted} or {replaced} or {vanished})")
 }
