@@ -1,3 +1,5 @@
-//! The ports' real implementations.
+//! The world, as the ports see it.
 
+pub mod command;
 pub mod ledger;
+pub mod prometheus;

@@ -127,6 +127,15 @@ impl FleetHistory {
         Ok(())
     }
 
+    /// Counts a look that found the bad version gone. Not a happening: after a restart the looks
+    /// are counted again.
+    pub fn count_empty_look(&mut self, state: State) {
+        let current = self.rollbacks.last_mut();
+        if let Some(current) = current.filter(|r| r.state.name() == state.name()) {
+            current.state = state;
+        }
+    }
+
     fn make_last_good(&mut self, version: &Version) {
         self.promoted.retain(|earlier| earlier != version);
         self.promoted.push(version.clone());

@@ -1,0 +1,6 @@
+//! What the parts do together, against the real Prometheus.
+
+#![expect(clippy::unwrap_used, reason = "a test whose surroundings fail fails")]
+
+mod counting;
+mod support;
