@@ -6,8 +6,10 @@
 //! Siblings do not import each other.
 
 pub mod adapters;
+pub mod app;
 pub mod cli;
 pub mod config;
+pub mod controller;
 pub mod domain;
 pub mod http;
 pub mod ledger;

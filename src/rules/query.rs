@@ -36,7 +36,7 @@ impl SessionQueries {
         let labels = labels(by, version_label, &[]);
         let workers = labels_with_worker(by, version_label);
         let delta = duration(window);
-        let dropped = rule.live.as_deref().map(|live| dropped(live, &rule.started, &delta));
+        let dropped = rule.live.as_deref().map(|live| dropped(live, &rule.started, version_label, &delta));
         Self {
             started: format!("sum by ({labels}) ({})", increase(&rule.started, &delta)),
             failed: format!("sum by ({labels}) ({})", increase(&rule.failed, &delta)),
@@ -92,29 +92,49 @@ impl FleetQueries {
     }
 }
 
-/// What the counter `x` grew by in the window: against its last value before, or, if it is new
-/// or has restarted, against zero.
+/// What the counter `x` grew by in the window. A series that fell began again: what it reached
+/// before it fell counts too. One without a past counts whole.
 fn increase(x: &str, delta: &str) -> String {
     let lookback = duration(LOOKBACK);
+    let last = format!("last_over_time({x}[{delta}])");
+    let before = format!("last_over_time({x}[{lookback}] offset {delta})");
+    let peak = format!("max_over_time({x}[{delta}])");
     format!(
-        "(last_over_time({x}[{delta}]) - last_over_time({x}[{lookback}] offset {delta})) >= 0 \
-         or last_over_time({x}[{delta}])"
+        "({last} - {before}) >= 0 or {last} + clamp_min({peak} - {before}, 0) or {last}"
     )
 }
 
-/// The live sessions of workers that restarted (`started` fell) or vanished (no series any more,
-/// and no target that is up). `and` and `unless` match on all labels but the name, which the
-/// gauge and the counter of a worker share.
-fn dropped(live: &str, started: &str, delta: &str) -> String {
+/// The live series of workers that died in the window, each in one window only.
+///
+/// - restarted: a `started` counter of the target and version fell. Not if the target was gone
+///   when the window began: then its sessions were counted when it went.
+/// - replaced: another version appeared on the target, which no longer shows this one.
+/// - vanished: the target was scraped of late, and is a target no more. That is seen by `up`
+///   alone, since scrapes may fail for any time before discovery lets go of a dead worker; and
+///   `up` that merely grew old, because Prometheus itself was away, accuses nobody.
+fn dropped(live: &str, started: &str, version: &str, delta: &str) -> String {
     let lookback = duration(LOOKBACK);
-    format!(
+    let target = "on (job, instance)";
+    let of_version = format!("on (job, instance, {version})");
+    let was_target = format!("and {target} (up offset {delta})");
+    let restarted = format!(
         "(last_over_time({live}[{lookback}] offset {delta}) \
-         and (last_over_time({started}[{delta}]) \
-         < last_over_time({started}[{lookback}] offset {delta}))) \
-         or (last_over_time({live}[{delta}] offset {delta}) \
-         unless last_over_time({live}[{delta}]) \
-         unless on (job, instance) up)"
-    )
+         and {of_version} (last_over_time({started}[{delta}]) \
+         < last_over_time({started}[{lookback}] offset {delta})) {was_target})"
+    );
+    let replaced = format!(
+        "((last_over_time({live}[{lookback}]) unless {live}) \
+         and {target} (last_over_time({started}[{delta}]) \
+         unless {of_version} last_over_time({started}[{lookback}] offset {delta})) \
+         and {target} (up == 1) {was_target})"
+    );
+    let vanished = format!(
+        "(last_over_time({live}[{lookback}]) \
+         and {target} (last_over_time(up[{delta}]) \
+         or (last_over_time(up[{delta}] offset {delta}) and up offset {delta})) \
+         unless {target} up and on () group(last_over_time(up[120s])))"
+    );
+    format!("({restarted} or {replaced} or {vanished})")
 }
 
 fn labels(by: &[String], version_label: &str, more: &[&str]) -> String {

@@ -1,0 +1,295 @@
+//! The only wiring: from a config file to a controller that runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use clap::{Args, Parser, Subcommand};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{error, info, warn};
+
+use crate::adapters::clock::SystemClock;
+use crate::adapters::command::{CommandPlatform, Commands};
+use crate::adapters::ledger::SqliteLedger;
+use crate::adapters::prometheus::{self, PrometheusSource};
+use crate::cli::{audit, check, keygen};
+use crate::config::{self, Config, PrometheusConfig, SecretSource};
+use crate::controller::{Controller, Manifests, Ports};
+use crate::http::{self, Limits, Shared};
+use crate::ledger::verify::Trust;
+use crate::membership::MembershipVerifier;
+use crate::metrics::Metrics;
+use crate::ports::inbox::Message;
+use crate::ports::view::View;
+use crate::rules::{self, RuleSet};
+use crate::signing::{Signer, read_public_key};
+
+/// Messages that may wait for the controller; further ones are refused, and their senders told.
+const INBOX_MESSAGES_MAX: usize = 4096;
+
+/// Takes a fleet back to its last good version when the new one fails its sessions.
+#[derive(Debug, Parser)]
+#[command(name = "rollbackd", version, about, long_about = None)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Watch the fleets of a config file, and roll back what fails.
+    Run(RunArgs),
+    /// Report every problem of a config file and its rules.
+    Check(check::Args),
+    /// Make a signing key.
+    Keygen(keygen::KeygenArgs),
+    /// Verify or export the ledger.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// The config file.
+    #[arg(short, long, default_value = "rollbackd.yml", value_name = "FILE")]
+    config: PathBuf,
+    /// Serve the ledger and the API, decide nothing: for a ledger that does not verify.
+    #[arg(long)]
+    read_only: bool,
+}
+
+/// Runs one command and gives the process's exit code.
+///
+/// # Errors
+/// Why the command could not do its work.
+pub async fn run(cli: Cli) -> anyhow::Result<u8> {
+    let mut out = std::io::stdout().lock();
+    match cli.command {
+        Command::Run(args) => {
+            drop(out);
+            serve(&args).await.map(|()| 0)
+        }
+        Command::Check(args) => Ok(check::run(&args, &mut out)?),
+        Command::Keygen(args) => Ok(keygen::run(&args, &mut out)?),
+        Command::Audit(command) => Ok(audit::run(&command, &mut out).await?),
+    }
+}
+
+/// Reads the config and the rules, and prints all problems of both.
+fn load(path: &Path) -> anyhow::Result<(Config, RuleSet)> {
+    let problems = |problems: Vec<crate::yaml::Problem>| {
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!("{}", lines.join("\n"))
+    };
+    let config = config::parse::load(path).map_err(problems)?;
+    let rules = rules::parse::load(&config.rule_files, &config.observation_times());
+    Ok((config, rules.map_err(problems)?))
+}
+
+async fn serve(args: &RunArgs) -> anyhow::Result<()> {
+    let (config, rules) = load(&args.config)?;
+    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"))?;
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("failed to listen on {}", config.listen))?;
+    let (inbox, messages) = mpsc::channel(INBOX_MESSAGES_MAX);
+    let (view, view_seen) = watch::channel(Arc::new(View::default()));
+    let (manifests, manifests_seen) = watch::channel(Arc::new(Manifests::new()));
+    let (ledger, records, signer) = open_ledger(&config, args.read_only).await?;
+    let ledger = Arc::new(ledger);
+    let clock = Arc::new(SystemClock);
+    let limits = Limits::default();
+    let router = http::router(Shared {
+        inbox: inbox.clone(),
+        view: view_seen,
+        manifests: manifests_seen,
+        ledger: ledger.clone(),
+        metrics: metrics.clone(),
+        verifiers: verifiers(&config)?,
+        clock: clock.clone(),
+        limits,
+    });
+    info!(listen = %listener.local_addr()?, fleets = config.fleets.len(), "serving");
+    let (stop, stopped) = oneshot::channel::<()>();
+    let stopped = async {
+        // A dropped sender stops the server too.
+        drop(stopped.await);
+    };
+    let server = tokio::spawn(http::serve(listener, router, limits, stopped));
+    tokio::spawn(signals(inbox));
+    let path = args.config.clone();
+    let ports = Ports {
+        source: Arc::new(source(&config.prometheus, metrics.clone())?),
+        platform: Arc::new(platform(&config)?),
+        ledger: ledger.clone(),
+        clock,
+        signer,
+        metrics: Arc::new(metrics),
+        view,
+        manifests,
+        load_rules: Box::new(move || match load(&path) {
+            Ok((_, rules)) => Ok(rules),
+            Err(problems) => Err(problems.to_string()),
+        }),
+    };
+    let result = if args.read_only {
+        drop(ports);
+        read_only(messages).await;
+        Ok(())
+    } else {
+        Controller::new(ports, config.fleets, rules, &records)?.run(messages).await
+    };
+    drop(stop.send(()));
+    server.await?;
+    ledger.close().await;
+    result.context("stopped")
+}
+
+/// Serves what there is; refuses everything that would need the controller.
+async fn read_only(mut messages: mpsc::Receiver<Message>) {
+    warn!("read-only: nothing is watched and nothing will be rolled back");
+    while let Some(message) = messages.recv().await {
+        match message {
+            Message::Shutdown => return,
+            Message::Reload(reply) => drop(reply.send(Err("read-only".to_owned()))),
+            Message::Alerted(_) | Message::Heartbeat(_) | Message::WorkerRejected { .. } => {}
+        }
+    }
+}
+
+async fn open_ledger(
+    config: &Config,
+    read_only: bool,
+) -> anyhow::Result<(SqliteLedger, Vec<crate::ledger::record::Record>, Signer)> {
+    let signer = Signer::load(&config.signing_key_file).with_context(|| {
+        format!(
+            "failed to load the signing key (`rollbackd keygen {}` makes one)",
+            config.signing_key_file.display()
+        )
+    })?;
+    if read_only {
+        let ledger = SqliteLedger::open_read_only(&config.ledger).await?;
+        return Ok((ledger, Vec::new(), signer));
+    }
+    let ledger = SqliteLedger::open(&config.ledger, signer.clone()).await?;
+    let trusted = BTreeSet::from([signer.public_key().to_owned()]);
+    match ledger.verified(Trust::Keys(trusted)).await {
+        Ok(records) => {
+            info!(ledger = %config.ledger.display(), records = records.len(), "ledger verified");
+            Ok((ledger, records, signer))
+        }
+        Err(broken) => bail!(
+            "failed to verify the ledger: {broken}; nothing will be decided on it. \
+             `--read-only` serves it as it is"
+        ),
+    }
+}
+
+fn verifiers(config: &Config) -> anyhow::Result<BTreeMap<String, MembershipVerifier>> {
+    let mut verifiers = BTreeMap::new();
+    for fleet in &config.fleets {
+        let Some(membership) = &fleet.membership else { continue };
+        let mut secrets = Vec::new();
+        for path in &membership.secret_files {
+            let secret = std::fs::read_to_string(path)
+                .with_context(|| format!("failed to read the secret file {}", path.display()))?;
+            secrets.push(secret.trim_end().as_bytes().to_vec());
+        }
+        let verifier = MembershipVerifier::new(secrets, membership.max_age)
+            .with_context(|| format!("fleet {}: membership", fleet.name))?;
+        verifiers.insert(fleet.name.to_string(), verifier);
+    }
+    Ok(verifiers)
+}
+
+fn platform(config: &Config) -> anyhow::Result<CommandPlatform> {
+    let commands = config.fleets.iter().map(|fleet| {
+        let commands = Commands {
+            start: fleet.start.as_ref().map(|start| start.command.clone()),
+            drain: fleet.drain.command.clone(),
+            timeout: fleet.start.as_ref().map_or(COMMAND_TIMEOUT, |start| start.timeout),
+        };
+        (fleet.name.clone(), commands)
+    });
+    Ok(CommandPlatform::new(commands.collect())?)
+}
+
+/// For a fleet that has a drain command and no start command.
+const COMMAND_TIMEOUT: std::time::Duration = std::time::Duration::from_mins(1);
+
+fn source(config: &PrometheusConfig, metrics: Metrics) -> anyhow::Result<PrometheusSource> {
+    let secret = |text: &str| prometheus::Secret::new(text.to_owned());
+    let headers = config.headers.iter().map(|(name, value)| (name.clone(), secret(value)));
+    let tls = &config.tls_config;
+    let settings = prometheus::Settings {
+        urls: config.urls.clone(),
+        timeout: config.timeout,
+        retries: config.retries,
+        headers: headers.collect(),
+        authorization: authorization(config)?,
+        tls: prometheus::Tls {
+            ca_file: tls.ca_file.clone(),
+            client: tls.cert_file.clone().zip(tls.key_file.clone()),
+            insecure_skip_verify: tls.insecure_skip_verify,
+        },
+    };
+    let source = PrometheusSource::new(settings)?;
+    Ok(source.with_observer(Arc::new(move |took, ok| metrics.query_finished(took, ok))))
+}
+
+fn authorization(config: &PrometheusConfig) -> anyhow::Result<prometheus::Authorization> {
+    if let Some(basic) = &config.basic_auth {
+        let password = match &basic.password {
+            SecretSource::Inline(secret) => secret.expose().to_owned(),
+            SecretSource::File(path) => std::fs::read_to_string(path)
+                .with_context(|| format!("failed to read {}", path.display()))?
+                .trim_end()
+                .to_owned(),
+        };
+        return Ok(prometheus::Authorization::basic(&basic.username, &password));
+    }
+    Ok(match &config.authorization {
+        None => prometheus::Authorization::None,
+        Some(bearer) => match &bearer.credentials {
+            SecretSource::Inline(secret) => prometheus::Authorization::Header(
+                prometheus::Secret::new(format!("{} {}", bearer.type_, secret.expose())),
+            ),
+            SecretSource::File(path) => prometheus::Authorization::CredentialsFile {
+                scheme: bearer.type_.clone(),
+                path: path.clone(),
+            },
+        },
+    })
+}
+
+/// SIGTERM and SIGINT end the process, SIGHUP reads the rules again.
+async fn signals(inbox: mpsc::Sender<Message>) {
+    let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+    let [Ok(mut term), Ok(mut int), Ok(mut hup)] = kinds.map(signal) else {
+        error!("signals cannot be received");
+        return;
+    };
+    loop {
+        let message = tokio::select! {
+            _ = term.recv() => Message::Shutdown,
+            _ = int.recv() => Message::Shutdown,
+            _ = hup.recv() => {
+                let (reply, result) = oneshot::channel();
+                tokio::spawn(async move {
+                    match result.await {
+                        Ok(Err(problems)) => error!(problems, "rules not reloaded"),
+                        // Reloaded, or stopped in between: both are logged where they happen.
+                        Ok(Ok(())) | Err(_) => {}
+                    }
+                });
+                Message::Reload(reply)
+            }
+        };
+        if inbox.send(message).await.is_err() {
+            return;
+        }
+    }
+}

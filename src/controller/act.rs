@@ -1,0 +1,226 @@
+//! Recording, and only then acting.
+//!
+//! **Invariant:** an effect starts only after the record of the state that asks for it is on disk,
+//! and carries the rollback's id and step, so that a repetition is harmless.
+
+use tracing::{error, info, warn};
+
+use crate::config::FleetConfig;
+use crate::config::OnStartTimeout;
+use crate::domain::fleet::FleetId;
+use crate::domain::history::Happening;
+use crate::domain::rollback::{Effect, Event, Policy, Rollback, State, step};
+use crate::domain::time::Timestamp;
+use crate::ledger::event;
+use crate::ledger::record::Draft;
+use crate::ports::ledger::{Ledger, LedgerError};
+use crate::ports::metrics::MetricSource;
+use crate::ports::platform::{DrainRequest, Platform, PlatformError, StartRequest};
+
+use super::fleet::EffectState;
+use super::{Controller, Report, Stop, belongs};
+
+impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
+    /// Appends records. `false`: the ledger takes none now, and what depends on them must wait.
+    pub(super) async fn append(&mut self, drafts: Vec<Draft>) -> Result<bool, Stop> {
+        let count = drafts.len() as u64;
+        match self.ports.ledger.append(self.last_seq, drafts).await {
+            Ok(_) => {
+                self.last_seq += count;
+                self.ports.metrics.records_appended(count);
+                if self.ledger_failing.take().is_some() {
+                    info!("the ledger takes records again");
+                }
+                Ok(true)
+            }
+            Err(conflict @ LedgerError::Conflict { .. }) => Err(conflict.into()),
+            Err(failure @ LedgerError::Storage { .. }) => {
+                let text = failure.to_string();
+                if self.ledger_failing.as_ref() != Some(&text) {
+                    error!(reason = text, "not acting: the ledger takes no record");
+                }
+                self.ledger_failing = Some(text);
+                Ok(false)
+            }
+        }
+    }
+
+    /// Records a happening, after the drafts that explain it, and lets it take effect on the
+    /// state. `false`: it is not recorded, so it has not happened.
+    pub(super) async fn record(
+        &mut self,
+        name: &str,
+        mut drafts: Vec<Draft>,
+        happening: Happening,
+    ) -> Result<bool, Stop> {
+        let at = self.ports.clock.now();
+        let rollback = self.fleets.get(name).and_then(|f| f.history.rollback().cloned());
+        drafts.push(event::to_draft(name, at, &happening, rollback.as_ref()));
+        if !self.append(drafts).await? {
+            return Ok(false);
+        }
+        let seq = self.last_seq;
+        let fleet = self.fleets.entry(name.to_owned()).or_default();
+        fleet.history.apply(seq, at, &happening).map_err(|why| Stop::Impossible { seq, why })?;
+        self.publish();
+        Ok(true)
+    }
+
+    /// Shows a rollback what the last look saw, and repeats an effect that has not been accepted.
+    pub(super) async fn see_rollback(&mut self, name: &str, now: Timestamp) -> Result<(), Stop> {
+        let Some(fleet) = self.fleets.get(name) else { return Ok(()) };
+        let Some(rollback) = fleet.history.rollback() else { return Ok(()) };
+        let sighting = fleet.sighting(&rollback.good, &rollback.bad, now);
+        let (bad, live) = (rollback.bad.clone(), sighting.bad_live);
+        self.ports.metrics.set_draining_sessions(name, bad.as_str(), live);
+        self.drive(name, Event::Seen(sighting), now).await?;
+        // After a restart, or where a step settles by itself and its record failed before.
+        self.drive(name, Event::Settled, now).await
+    }
+
+    /// Takes a rollback as far as it goes without waiting for anything.
+    pub(super) async fn drive(
+        &mut self,
+        name: &str,
+        first: Event,
+        now: Timestamp,
+    ) -> Result<(), Stop> {
+        let mut event = first;
+        loop {
+            let Some(policy) = self.policy(name) else { return Ok(()) };
+            let Some(fleet) = self.fleets.get_mut(name) else { return Ok(()) };
+            let Some(rollback) = fleet.history.rollback().cloned() else { return Ok(()) };
+            let settled = event == Event::Settled;
+            if settled && !fleet.has_settled(&rollback) {
+                self.perform(name, &rollback);
+                return Ok(());
+            }
+            let (next, _) = step(&rollback, event, now, &policy);
+            if next.name() == rollback.state.name() {
+                fleet.history.count_empty_look(next);
+                return Ok(());
+            }
+            let took = now.since(rollback.state_since);
+            let moved = Happening::RollbackMoved { id: rollback.id.clone(), state: next };
+            if !self.record(name, Vec::new(), moved).await? {
+                return Ok(());
+            }
+            let (id, state) = (&rollback.id, next.name());
+            info!(fleet = name, rollback = id, state, bad = %rollback.bad, good = %rollback.good);
+            self.ports.metrics.rollback_step_finished(rollback.state.name(), took);
+            if next.is_final() {
+                self.ports.metrics.rollback_finished(name, next.name());
+            }
+            event = match next {
+                // The gate is passed by what was seen already.
+                State::Gated => {
+                    let Some(fleet) = self.fleets.get(name) else { return Ok(()) };
+                    Event::Seen(fleet.sighting(&rollback.good, &rollback.bad, now))
+                }
+                State::Chosen
+                | State::Starting
+                | State::Capable
+                | State::Draining
+                | State::Recorded
+                | State::Confirming { .. }
+                | State::Clean
+                | State::Stuck(_)
+                | State::Abandoned => Event::Settled,
+            };
+        }
+    }
+
+    fn policy(&self, name: &str) -> Option<Policy> {
+        let config = self.config_of(name)?;
+        Some(Policy {
+            start_timeout: config.start_timeout,
+            proceed_without_capacity: config.on_start_timeout == OnStartTimeout::Proceed,
+            drain_deadline: config.drain_deadline,
+        })
+    }
+
+    pub(super) fn config_of(&self, name: &str) -> Option<&FleetConfig> {
+        self.entries.iter().find(|entry| belongs(name, entry)).map(|entry| &*entry.config)
+    }
+
+    /// Starts the effect of the rollback's state, unless it is under way or accepted already.
+    fn perform(&mut self, name: &str, rollback: &Rollback) {
+        let Some(effect) = rollback.state.effect() else { return };
+        let id = effect_id(rollback, effect);
+        let Some(config) = self.config_of(name) else { return };
+        let fleet_id = fleet_id(name, config);
+        let Some(fleet) = self.fleets.get_mut(name) else { return };
+        if fleet.effect.as_ref().is_some_and(|known| known.effect == id) {
+            return;
+        }
+        fleet.effect = Some(EffectState { effect: id.clone(), accepted: false });
+        let workers = fleet.seen.get(&rollback.bad).map(|seen| seen.workers.clone());
+        let asked = match effect {
+            Effect::Start => Asked::Start(StartRequest {
+                effect: id.clone(),
+                fleet: fleet_id,
+                version: rollback.good.clone(),
+                count: rollback.workers_needed,
+            }),
+            Effect::Drain => Asked::Drain(DrainRequest {
+                effect: id.clone(),
+                fleet: fleet_id,
+                version: rollback.bad.clone(),
+                workers: workers.unwrap_or_default(),
+            }),
+        };
+        let (platform, reports) = (self.ports.platform.clone(), self.reports.0.clone());
+        let name = name.to_owned();
+        tokio::spawn(async move {
+            let result = match asked {
+                Asked::Start(request) => platform.start(request).await,
+                Asked::Drain(request) => platform.drain(request).await,
+            };
+            // Only a controller that has stopped does not take reports.
+            drop(reports.send(Report::Effect { fleet: name, effect: id, result }).await);
+        });
+    }
+
+    pub(super) async fn take_effect(
+        &mut self,
+        name: &str,
+        effect: &str,
+        result: Result<(), PlatformError>,
+    ) -> Result<(), Stop> {
+        let Some(fleet) = self.fleets.get_mut(name) else { return Ok(()) };
+        let Some(known) = fleet.effect.as_mut().filter(|known| known.effect == effect) else {
+            return Ok(());
+        };
+        match result {
+            Ok(()) => {
+                known.accepted = true;
+                self.drive(name, Event::Settled, self.ports.clock.now()).await
+            }
+            Err(reason) => {
+                // The next look asks again.
+                warn!(fleet = name, %reason, "the platform did not accept an effect");
+                fleet.effect = None;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A request to the platform.
+enum Asked {
+    Start(StartRequest),
+    Drain(DrainRequest),
+}
+
+/// `<rollback id>/<step>`.
+pub(super) fn effect_id(rollback: &Rollback, effect: Effect) -> String {
+    match effect {
+        Effect::Start => format!("{}/start", rollback.id),
+        Effect::Drain => format!("{}/drain", rollback.id),
+    }
+}
+
+fn fleet_id(name: &str, config: &FleetConfig) -> FleetId {
+    let unescape = |part: &str| part.replace("%3A", ":").replace("%2F", "/").replace("%25", "%");
+    FleetId { name: config.name.clone(), by: name.split(':').skip(1).map(unescape).collect() }
+}

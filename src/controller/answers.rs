@@ -1,0 +1,147 @@
+//! Reading answers: from series to counts per fleet and version.
+
+use std::collections::BTreeMap;
+
+use crate::config::FleetConfig;
+use crate::domain::counts::Counts;
+use crate::domain::fleet::FleetId;
+use crate::domain::time::Timestamp;
+use crate::domain::version::Version;
+use crate::ports::metrics::Series;
+
+use super::plan::{FleetAnswer, RuleAnswer};
+
+/// One version of one fleet, as a look saw it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct VersionSeen {
+    /// Names of the workers alive: `worker_id`, else `instance`.
+    pub(crate) workers: Vec<String>,
+    /// Workers that may be cut off rather than gone.
+    pub(crate) unreachable: u32,
+    /// Workers alive that take no new sessions.
+    pub(crate) draining: u32,
+    /// Sessions in progress.
+    pub(crate) live: f64,
+    /// Earliest time in the lineage at which it had a worker.
+    pub(crate) first_seen: Option<Timestamp>,
+}
+
+/// All versions of all fleets of one entry.
+pub(crate) type Seen = BTreeMap<String, BTreeMap<Version, VersionSeen>>;
+
+/// The fleet and version of a series; `None` where the version label is missing or malformed.
+pub(crate) fn owner(config: &FleetConfig, series: &Series) -> Option<(String, Version)> {
+    let label = |name: &String| series.labels.get(name).cloned().unwrap_or_default();
+    let version = series.labels.get(&config.version_label)?.parse().ok()?;
+    let by = config.by.iter().map(label).collect();
+    Some((FleetId { name: config.name.clone(), by }.to_string(), version))
+}
+
+/// What a look saw of each fleet.
+pub(crate) fn fleets(config: &FleetConfig, answer: &FleetAnswer) -> Seen {
+    let mut seen = Seen::new();
+    each(config, &answer.workers, &mut seen, |version, series, _| {
+        let name = ["worker_id", "instance"].iter().find_map(|label| series.labels.get(*label));
+        version.workers.push(name.cloned().unwrap_or_default());
+    });
+    each(config, &answer.unreachable, &mut seen, |version, _, value| {
+        version.unreachable = whole(value);
+    });
+    each(config, &answer.draining, &mut seen, |version, _, value| {
+        version.draining = whole(value);
+    });
+    each(config, &answer.live, &mut seen, |version, _, value| version.live = value.max(0.0));
+    for series in &answer.lineage {
+        let (Some((fleet, version)), Some((first, _))) =
+            (owner(config, series), series.points.first())
+        else {
+            continue;
+        };
+        if let Some(version) = seen.get_mut(&fleet).and_then(|fleet| fleet.get_mut(&version)) {
+            let earlier = version.first_seen.map_or(*first, |known| known.min(*first));
+            version.first_seen = Some(earlier);
+        }
+    }
+    seen
+}
+
+fn each(
+    config: &FleetConfig,
+    answer: &[Series],
+    seen: &mut Seen,
+    mut tell: impl FnMut(&mut VersionSeen, &Series, f64),
+) {
+    for series in answer {
+        if let (Some((fleet, version)), Some((_, value))) =
+            (owner(config, series), series.points.last())
+        {
+            tell(seen.entry(fleet).or_default().entry(version).or_default(), series, *value);
+        }
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped before")]
+fn whole(value: f64) -> u32 {
+    value.round().clamp(0.0, f64::from(u32::MAX)) as u32
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped before")]
+fn count(value: f64) -> u64 {
+    value.round().clamp(0.0, 9e15) as u64
+}
+
+/// One rule's counts, by fleet, version and end of the window.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    cells: BTreeMap<(String, Version), BTreeMap<Timestamp, Cell>>,
+}
+
+/// What one window holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Cell {
+    /// As evidence: a dead worker is one failure.
+    pub(crate) counts: Counts,
+    /// Sessions that workers took with them.
+    pub(crate) dropped: u64,
+}
+
+impl Table {
+    /// Reads one rule's answers.
+    pub(crate) fn read(config: &FleetConfig, answer: &RuleAnswer) -> Self {
+        let mut table = Self::default();
+        table.fill(config, &answer.started, |cell, value| cell.counts.started += count(value));
+        table.fill(config, &answer.failed, |cell, value| cell.counts.failed += count(value));
+        table.fill(config, &answer.died, |cell, value| cell.counts.failed += count(value));
+        table.fill(config, &answer.live, |cell, value| cell.counts.live += value.max(0.0));
+        table.fill(config, &answer.dropped, |cell, value| cell.dropped += count(value));
+        table
+    }
+
+    fn fill(&mut self, config: &FleetConfig, answer: &[Series], add: impl Fn(&mut Cell, f64)) {
+        for series in answer {
+            let Some(owner) = owner(config, series) else { continue };
+            let row = self.cells.entry(owner).or_default();
+            for (at, value) in &series.points {
+                add(row.entry(*at).or_default(), *value);
+            }
+        }
+    }
+
+    /// The windows of one version; empty where it has no sample at all.
+    pub(crate) fn row(&self, fleet: &str, version: &Version) -> Row<'_> {
+        Row { cells: self.cells.get(&(fleet.to_owned(), version.clone())) }
+    }
+}
+
+/// One version's windows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row<'a> {
+    cells: Option<&'a BTreeMap<Timestamp, Cell>>,
+}
+
+impl Row<'_> {
+    /// The window that ends at `at`; `None` where there was no sample.
+    pub(crate) fn at(&self, at: Timestamp) -> Option<Cell> {
+        self.cells?.get(&at).copied()
+    }
+}

@@ -1,0 +1,395 @@
+//! From an answer to decisions: discover, take the ticks, judge, and do what the table says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tracing::{info, warn};
+
+use crate::config::FleetConfig;
+use crate::domain::decision::{Decision, decide};
+use crate::domain::history::{Happening, Rollout};
+use crate::domain::rollback::{Event, Rollback, State};
+use crate::domain::share::Share;
+use crate::domain::time::Timestamp;
+use crate::domain::verdict::Verdict;
+use crate::domain::version::Version;
+use crate::ports::ledger::Ledger;
+use crate::ports::metrics::MetricSource;
+use crate::ports::platform::Platform;
+use crate::rules::{Group, SessionRule};
+
+use super::answers::{self, Seen, Table};
+use super::fleet::{Fleet, RuleWatch};
+use super::plan::{Answer, Plan, Span};
+use super::{Controller, Stop, show};
+
+/// Looks in a row without any trace of a candidate after which its rollout is over.
+const ABSENT_LOOKS_MAX: u32 = 20;
+
+/// What all rules say of one candidate.
+#[derive(Debug)]
+pub(super) struct Judgement {
+    /// The worst over the rules.
+    pub(super) verdict: Verdict,
+    pub(super) has_sessions: bool,
+    /// By group and rule.
+    pub(super) rules: Vec<(usize, usize, RuleWatch)>,
+    /// Up to when all groups have counted.
+    pub(super) counted_until: Timestamp,
+    /// Whether every group has been compared with the past.
+    pub(super) complete: bool,
+}
+
+/// `log10(1/α)` of one test of this entry: its false rollback rate, shared by all its tests.
+pub(super) fn threshold_log10(rate: Share, groups: &[Group]) -> f64 {
+    let of_rule = |rule: &SessionRule| {
+        usize::from(rule.tolerance.is_some()) + usize::from(rule.ceiling.is_some())
+    };
+    let tests: usize = groups.iter().flat_map(|group| &group.sessions).map(of_rule).sum();
+    (tests.max(1) as f64 / rate.get()).log10()
+}
+
+impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
+    pub(super) async fn take_answer(
+        &mut self,
+        plan: &Plan,
+        took: Duration,
+        answer: &Answer,
+    ) -> Result<(), Stop> {
+        let Some(entry) = self.entries.get(plan.entry) else { return Ok(()) };
+        let (config, groups, interval) =
+            (entry.config.clone(), entry.groups.clone(), entry.interval);
+        let seen = answers::fleets(&config, &answer.fleet);
+        let names: BTreeSet<String> = self.fleets_of(entry).map(|(name, _)| name.clone()).collect();
+        let names: BTreeSet<String> = names.into_iter().chain(seen.keys().cloned()).collect();
+        for name in &names {
+            self.discover(name, &config, &seen, plan.at, interval).await?;
+        }
+        let ahead = self.take_ticks(&config, &groups, plan, answer, &names);
+        for name in &names {
+            if let Some(fleet) = self.fleets.get_mut(name) {
+                fleet.begin_watches(&groups);
+                // A rollout that has just begun is compared with its past at once.
+                let unread = fleet.watches.values().flat_map(|watch| watch.groups.values());
+                let unread = unread.into_iter().any(|watch| watch.rules.is_none());
+                if let Some(entry) = self.entries.get_mut(plan.entry).filter(|_| unread) {
+                    entry.out_of_turn = true;
+                }
+            }
+            self.judge_fleet(name, &config, &groups, &ahead, plan.at).await?;
+            self.see_rollback(name, plan.at).await?;
+        }
+        self.ports.metrics.evaluation_finished(plan.at, took);
+        Ok(())
+    }
+
+    async fn discover(
+        &mut self,
+        name: &str,
+        config: &FleetConfig,
+        seen: &Seen,
+        at: Timestamp,
+        interval: Duration,
+    ) -> Result<(), Stop> {
+        let versions = seen.get(name).cloned().unwrap_or_default();
+        let fleet = self.fleets.entry(name.to_owned()).or_default();
+        let found = fleet.discover(config, &versions, at, interval);
+        let gone = fleet.count_absent(&versions, ABSENT_LOOKS_MAX);
+        let nothing = versions.values().all(|version| version.workers.is_empty());
+        fleet.holding = match found.unclear {
+            Some(unclear) => Some(unclear.to_owned()),
+            None if nothing => Some("no worker of this fleet is seen".to_owned()),
+            None => None,
+        };
+        for version in fleet.seen.keys().filter(|version| !versions.contains_key(*version)) {
+            self.ports.metrics.forget_version(name, version.as_str());
+        }
+        fleet.seen = versions;
+        fleet.looked = true;
+        let ended = gone.into_iter().map(|candidate| Happening::RolloutEnded { candidate });
+        for happening in found.happenings.into_iter().chain(ended) {
+            info!(fleet = name, ?happening, "seen");
+            self.record(name, Vec::new(), happening).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes what is over, and returns what the rules would say of what is not.
+    fn take_ticks(
+        &mut self,
+        config: &FleetConfig,
+        groups: &[Group],
+        plan: &Plan,
+        answer: &Answer,
+        names: &BTreeSet<String>,
+    ) -> BTreeMap<(String, Version, usize), Vec<RuleWatch>> {
+        let read = |rules: &[super::plan::RuleAnswer]| -> Vec<Table> {
+            rules.iter().map(|rule| Table::read(config, rule)).collect()
+        };
+        let mut ahead = BTreeMap::new();
+        for (group_plan, group_answer) in plan.groups.iter().zip(&answer.groups) {
+            let index = group_plan.group;
+            let Some(group) = groups.get(index) else { continue };
+            for (span, rules) in group_plan.histories.iter().zip(&group_answer.histories) {
+                let tables = read(rules);
+                for (name, fleet) in select(&mut self.fleets, names) {
+                    fleet.read_history(name, (index, group), config.observe_for, *span, &tables);
+                }
+            }
+            if let Some(span) = group_plan.due {
+                let tables = read(&group_answer.due);
+                for (name, fleet) in select(&mut self.fleets, names) {
+                    fleet.take_ticks(name, index, span, &tables);
+                }
+            }
+            if let Some(span) = group_plan.unfinished {
+                let tables = read(&group_answer.unfinished);
+                for (name, fleet) in select(&mut self.fleets, names) {
+                    look_ahead(fleet, name, index, span, &tables, &mut ahead);
+                }
+            }
+        }
+        ahead
+    }
+
+    async fn judge_fleet(
+        &mut self,
+        name: &str,
+        config: &FleetConfig,
+        groups: &[Group],
+        ahead: &BTreeMap<(String, Version, usize), Vec<RuleWatch>>,
+        at: Timestamp,
+    ) -> Result<(), Stop> {
+        let threshold = threshold_log10(config.false_rollback_rate, groups);
+        let Some(fleet) = self.fleets.get(name) else { return Ok(()) };
+        let rollouts: Vec<Rollout> = fleet.history.rollouts().values().cloned().collect();
+        for rollout in rollouts {
+            let Some(fleet) = self.fleets.get(name) else { continue };
+            let judgement = judge(fleet, name, &rollout, threshold, ahead);
+            show::count(&self.ports.metrics, name, &rollout, groups, &judgement, threshold);
+            let counted = judgement.counted_until.min(at);
+            let mut situation = fleet.situation(
+                config,
+                &rollout,
+                judgement.verdict,
+                judgement.has_sessions,
+                counted,
+            );
+            situation.observation_over &= judgement.complete;
+            let decision = decide(&situation);
+            self.carry_out(name, config, groups, &rollout, &judgement, decision, at).await?;
+        }
+        Ok(())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a decision and everything it rests on")]
+    async fn carry_out(
+        &mut self,
+        name: &str,
+        config: &FleetConfig,
+        groups: &[Group],
+        rollout: &Rollout,
+        judgement: &Judgement,
+        decision: Decision,
+        at: Timestamp,
+    ) -> Result<(), Stop> {
+        let candidate = rollout.candidate.clone();
+        let told = self.fleets.get(name).and_then(|f| f.told.get(candidate.as_str())).cloned();
+        let (event, reason) = match decision {
+            Decision::Wait => {
+                if let Some(fleet) = self.fleets.get_mut(name) {
+                    fleet.told.remove(candidate.as_str());
+                }
+                return Ok(());
+            }
+            Decision::Promote => ("rollout.decided", "observed, and nothing speaks against it"),
+            Decision::RollBack => ("rollout.decided", "fails more than allowed"),
+            Decision::Escalate(reason) => ("rollout.escalated", reason),
+            Decision::Hold(reason) => ("rollout.held", reason),
+        };
+        let news = told.as_deref() != Some(reason);
+        let sentence = explain(groups, rollout, judgement, config, reason);
+        let evidence = evidence_json(config, groups, judgement);
+        let draft = show::decided(at, name, event, rollout, decision, &sentence, evidence);
+        match decision {
+            Decision::Wait => {}
+            Decision::Promote => {
+                info!(fleet = name, version = %candidate, "promoted");
+                let promoted = Happening::Promoted { version: candidate };
+                self.record(name, vec![draft], promoted).await?;
+            }
+            Decision::RollBack => {
+                warn!(fleet = name, version = %candidate, reason = sentence, "rolling back");
+                self.choose(name, rollout, vec![draft], sentence, at).await?;
+            }
+            Decision::Escalate(_) | Decision::Hold(_) if news => {
+                warn!(fleet = name, version = %candidate, decision = decision.name(), reason);
+                self.append(vec![draft]).await?;
+                if let Some(fleet) = self.fleets.get_mut(name) {
+                    fleet.told.insert(candidate.to_string(), reason.to_owned());
+                }
+            }
+            Decision::Escalate(_) | Decision::Hold(_) => {}
+        }
+        Ok(())
+    }
+
+    /// The first step: both versions, and how many workers must carry the load.
+    async fn choose(
+        &mut self,
+        name: &str,
+        rollout: &Rollout,
+        drafts: Vec<crate::ledger::record::Draft>,
+        reason: String,
+        at: Timestamp,
+    ) -> Result<(), Stop> {
+        let Some(fleet) = self.fleets.get(name) else { return Ok(()) };
+        let Some(good) = fleet.history.last_good_except(Some(&rollout.candidate)) else {
+            return Ok(());
+        };
+        let workers = |version| fleet.seen.get(version).map_or(0, |seen| seen.workers.len());
+        let needed = u32::try_from(workers(&rollout.candidate)).unwrap_or(u32::MAX);
+        let seq = self.last_seq + drafts.len() as u64 + 1;
+        let rollback = Rollback {
+            id: format!("{name}-{seq}"),
+            bad: rollout.candidate.clone(),
+            good: good.clone(),
+            workers_needed: needed.max(rollout.baseline_workers).max(1),
+            reason,
+            chosen_at: at,
+            state: State::Chosen,
+            state_since: at,
+        };
+        if self.record(name, drafts, Happening::RollbackChosen { rollback }).await? {
+            self.drive(name, Event::Settled, at).await?;
+        }
+        Ok(())
+    }
+}
+
+fn select<'a>(
+    fleets: &'a mut BTreeMap<String, Fleet>,
+    names: &'a BTreeSet<String>,
+) -> impl Iterator<Item = (&'a String, &'a mut Fleet)> {
+    fleets.iter_mut().filter(|(name, _)| names.contains(*name))
+}
+
+fn look_ahead(
+    fleet: &Fleet,
+    name: &str,
+    group: usize,
+    span: Span,
+    tables: &[Table],
+    ahead: &mut BTreeMap<(String, Version, usize), Vec<RuleWatch>>,
+) {
+    for candidate in fleet.watches.keys() {
+        if let Some(rules) = fleet.look_ahead(name, candidate, group, span, tables) {
+            ahead.insert((name.to_owned(), candidate.clone(), group), rules);
+        }
+    }
+}
+
+/// What all rules say of one candidate, the unfinished tick included where there was a look at it.
+fn judge(
+    fleet: &Fleet,
+    name: &str,
+    rollout: &Rollout,
+    threshold: f64,
+    ahead: &BTreeMap<(String, Version, usize), Vec<RuleWatch>>,
+) -> Judgement {
+    let mut judgement = Judgement {
+        verdict: Verdict::Healthy,
+        has_sessions: false,
+        rules: Vec::new(),
+        counted_until: rollout.observe_until,
+        complete: true,
+    };
+    let groups = fleet.watches.get(&rollout.candidate).map(|watch| &watch.groups);
+    for (index, watch) in groups.into_iter().flatten() {
+        let early = ahead.get(&(name.to_owned(), rollout.candidate.clone(), *index));
+        let Some(rules) = early.or(watch.rules.as_ref()) else {
+            judgement.complete = false;
+            continue;
+        };
+        judgement.counted_until = judgement.counted_until.min(watch.cursor);
+        for (number, rule) in rules.iter().enumerate() {
+            judgement.verdict = judgement.verdict.max(rule.observation.verdict(threshold));
+            judgement.has_sessions |= rule.observation.total().candidate.started > 0;
+            judgement.rules.push((*index, number, rule.clone()));
+        }
+    }
+    judgement
+}
+
+/// The decision in a sentence, with the figures of the rule that speaks most strongly.
+fn explain(
+    groups: &[Group],
+    rollout: &Rollout,
+    judgement: &Judgement,
+    config: &FleetConfig,
+    reason: &str,
+) -> String {
+    let strength = |watch: &RuleWatch| {
+        watch.observation.evidence().strongest_log10().unwrap_or(f64::NEG_INFINITY)
+    };
+    let strongest =
+        judgement.rules.iter().max_by(|a, b| strength(&a.2).total_cmp(&strength(&b.2)));
+    let Some((group, rule, watch)) = strongest else { return reason.to_owned() };
+    let name = groups.get(*group).and_then(|g| g.sessions.get(*rule)).map_or("", |r| &r.name);
+    let total = watch.observation.total();
+    let share = |failed: u64, started: u64| 100.0 * failed as f64 / (started.max(1)) as f64;
+    format!(
+        "{reason} ({name}): {} of {} sessions of {} failed ({:.1}%), of its control {} of {} \
+         ({:.1}%); evidence 10^{:.1}, convicting at 10^{:.1}",
+        total.candidate.failed,
+        total.candidate.started,
+        rollout.candidate,
+        share(total.candidate.failed, total.candidate.started),
+        total.control.failed,
+        total.control.started,
+        share(total.control.failed, total.control.started),
+        strength(watch),
+        threshold_log10(config.false_rollback_rate, groups),
+    )
+}
+
+/// Everything a decision rests on, so that it can be derived again from its record alone.
+fn evidence_json(config: &FleetConfig, groups: &[Group], judgement: &Judgement) -> Value {
+    let rules = judgement.rules.iter().filter_map(|(group, number, watch)| {
+        let group = groups.get(*group)?;
+        let rule = group.sessions.get(*number)?;
+        let settings = watch.observation.settings();
+        let evidence = watch.observation.evidence();
+        let side = |c: &crate::domain::counts::Counts| json!([c.started, c.failed, c.live]);
+        let ticks: Vec<Value> = watch
+            .observation
+            .ticks()
+            .iter()
+            .map(|tick| json!([side(&tick.candidate), side(&tick.control)]))
+            .collect();
+        Some(json!({
+            "rule": format!("{}/{}", group.name, rule.name),
+            "digest": rule.digest,
+            "interval_seconds": group.interval.as_secs_f64(),
+            "threshold_log10": threshold_log10(config.false_rollback_rate, groups),
+            "observation_ticks": settings.observation_ticks,
+            "tolerance": settings.tolerance.map(crate::domain::share::Tolerance::get),
+            "ceiling": settings.ceiling.map(Share::get),
+            "dispersion": settings.dispersion,
+            "pool_sessions": settings.pool_sessions,
+            "control": watch.observation.control().name(),
+            "baseline_log10": finite(evidence.baseline_log10),
+            "ceiling_log10": finite(evidence.ceiling_log10),
+            "dropped": watch.dropped,
+            "queries": show::queries(config, rule, group.interval),
+            "ticks": ticks,
+        }))
+    });
+    Value::Array(rules.collect())
+}
+
+fn finite(value: Option<f64>) -> Option<f64> {
+    value.filter(|value| value.is_finite())
+}
+

@@ -1,0 +1,245 @@
+//! What one look asks: the queries of a fleet entry, for the ticks that are due.
+//!
+//! **Invariant:** the number of queries depends on the rules alone, never on how many fleets,
+//! versions or workers there are, nor on how many ticks were missed.
+
+use std::time::Duration;
+
+use crate::config::FleetConfig;
+use crate::domain::time::Timestamp;
+use crate::ports::metrics::{MetricError, MetricSource, RangeQuery, Series};
+use crate::rules::query::{FleetQueries, SessionQueries};
+use crate::rules::{Group, SessionRule};
+
+/// Ticks a single look may catch up on; older ones are lost to the evidence, which only delays it.
+const TICKS_PER_LOOK_MAX: u32 = 10_000;
+
+/// Prometheus is asked for whole seconds.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Times at which windows end: `first`, `first + window`, … `last`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) first: Timestamp,
+    pub(crate) last: Timestamp,
+    pub(crate) window: Duration,
+}
+
+impl Span {
+    /// The aligned ticks after `cursor` up to `until`; none is due when there is none.
+    pub(crate) fn due(cursor: Timestamp, until: Timestamp, window: Duration) -> Option<Self> {
+        let last = until.align_down(window);
+        let oldest = last - window * TICKS_PER_LOOK_MAX;
+        let first = cursor.max(oldest).align_down(window) + window;
+        (first <= last).then_some(Self { first, last, window })
+    }
+
+    /// The one window after `cursor` that is not over, or whose last scrapes may still arrive.
+    pub(crate) fn unfinished(cursor: Timestamp, now: Timestamp) -> Option<Self> {
+        let last = now.align_down(SECOND);
+        let window = last.since(cursor);
+        (window >= SECOND).then_some(Self { first: last, last, window })
+    }
+
+    /// `history` before `start`, cut into `chunks` equal windows.
+    pub(crate) fn history(start: Timestamp, history: Duration, chunks: u32) -> Self {
+        let window = Duration::from_secs((history / chunks.max(1)).as_secs().max(1));
+        Self { first: start - window * (chunks.max(1) - 1), last: start, window }
+    }
+
+    /// The ends of the windows.
+    pub(crate) fn ends(self) -> impl Iterator<Item = Timestamp> {
+        std::iter::successors(Some(self.first), move |end| Some(*end + self.window))
+            .take_while(move |end| *end <= self.last)
+    }
+
+    fn query(self, expr: String) -> RangeQuery {
+        RangeQuery { expr, start: self.first, end: self.last, step: self.window }
+    }
+}
+
+/// One group's part of a look.
+#[derive(Clone, Debug)]
+pub(crate) struct GroupPlan {
+    /// Which of the entry's groups.
+    pub(crate) group: usize,
+    /// Ticks that are over.
+    pub(crate) due: Option<Span>,
+    /// The time since the last tick that is over.
+    pub(crate) unfinished: Option<Span>,
+    /// The past of rollouts not yet compared with it, by when they began.
+    pub(crate) histories: Vec<Span>,
+}
+
+/// One look at a fleet entry.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// Which entry of the config.
+    pub(crate) entry: usize,
+    /// When it was made.
+    pub(crate) at: Timestamp,
+    /// Workers at these times before now, where a fleet has no last good version yet.
+    pub(crate) lineage: Option<Span>,
+    /// By group.
+    pub(crate) groups: Vec<GroupPlan>,
+}
+
+/// What the fleet queries gave.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FleetAnswer {
+    pub(crate) workers: Vec<Series>,
+    pub(crate) unreachable: Vec<Series>,
+    pub(crate) draining: Vec<Series>,
+    pub(crate) live: Vec<Series>,
+    pub(crate) lineage: Vec<Series>,
+}
+
+/// What one rule's queries gave over one span.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RuleAnswer {
+    pub(crate) started: Vec<Series>,
+    pub(crate) failed: Vec<Series>,
+    pub(crate) live: Vec<Series>,
+    pub(crate) dropped: Vec<Series>,
+    pub(crate) died: Vec<Series>,
+}
+
+/// What one group's queries gave: for each span the answers of its session rules, in order.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct GroupAnswer {
+    pub(crate) due: Vec<RuleAnswer>,
+    pub(crate) unfinished: Vec<RuleAnswer>,
+    pub(crate) histories: Vec<Vec<RuleAnswer>>,
+}
+
+/// Everything a look saw.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Answer {
+    pub(crate) fleet: FleetAnswer,
+    pub(crate) groups: Vec<GroupAnswer>,
+}
+
+/// Asks all of a plan's queries. One failure fails the look: half an answer is none.
+pub(crate) async fn look(
+    source: &impl MetricSource,
+    config: &FleetConfig,
+    groups: &[Group],
+    plan: &Plan,
+) -> Result<Answer, MetricError> {
+    let fleet = look_at_fleet(source, config, plan);
+    let groups = plan.groups.iter().map(|group| async move {
+        let rules = groups.get(group.group).map_or(&[][..], |group| &group.sessions);
+        look_at_group(source, config, rules, group).await
+    });
+    let (fleet, groups) =
+        futures::try_join!(fleet, futures::future::try_join_all(groups))?;
+    Ok(Answer { fleet, groups })
+}
+
+async fn look_at_fleet(
+    source: &impl MetricSource,
+    config: &FleetConfig,
+    plan: &Plan,
+) -> Result<FleetAnswer, MetricError> {
+    let queries = FleetQueries::new(
+        &config.workers,
+        config.draining.as_deref(),
+        config.live.as_deref(),
+        &config.by,
+        &config.version_label,
+    );
+    let now = Span { first: plan.at, last: plan.at, window: SECOND };
+    let (workers, unreachable, draining, live, lineage) = futures::try_join!(
+        source.range(now.query(queries.workers.clone())),
+        source.range(now.query(queries.unreachable)),
+        ask(source, now, queries.draining),
+        ask(source, now, queries.live),
+        async {
+            match plan.lineage {
+                Some(span) => source.range(span.query(queries.workers)).await,
+                None => Ok(Vec::new()),
+            }
+        },
+    )?;
+    Ok(FleetAnswer { workers, unreachable, draining, live, lineage })
+}
+
+async fn look_at_group(
+    source: &impl MetricSource,
+    config: &FleetConfig,
+    rules: &[SessionRule],
+    plan: &GroupPlan,
+) -> Result<GroupAnswer, MetricError> {
+    let over = |span: Option<Span>| async move {
+        match span {
+            Some(span) => look_over(source, config, rules, span).await,
+            None => Ok(Vec::new()),
+        }
+    };
+    let histories = plan.histories.iter().map(|span| look_over(source, config, rules, *span));
+    let (due, unfinished, histories) = futures::try_join!(
+        over(plan.due),
+        over(plan.unfinished),
+        futures::future::try_join_all(histories)
+    )?;
+    Ok(GroupAnswer { due, unfinished, histories })
+}
+
+async fn look_over(
+    source: &impl MetricSource,
+    config: &FleetConfig,
+    rules: &[SessionRule],
+    span: Span,
+) -> Result<Vec<RuleAnswer>, MetricError> {
+    let each = rules.iter().map(|rule| async move {
+        let queries = SessionQueries::new(rule, &config.by, &config.version_label, span.window);
+        let (started, failed, live, dropped, died) = futures::try_join!(
+            source.range(span.query(queries.started)),
+            source.range(span.query(queries.failed)),
+            ask(source, span, queries.live),
+            ask(source, span, queries.dropped),
+            ask(source, span, queries.died),
+        )?;
+        Ok(RuleAnswer { started, failed, live, dropped, died })
+    });
+    futures::future::try_join_all(each).await
+}
+
+async fn ask(
+    source: &impl MetricSource,
+    span: Span,
+    expr: Option<String>,
+) -> Result<Vec<Series>, MetricError> {
+    match expr {
+        Some(expr) => source.range(span.query(expr)).await,
+        None => Ok(Vec::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_millis(seconds * 1000)
+    }
+
+    #[test]
+    fn due_ticks_follow_the_cursor_and_end_before_now() {
+        let window = Duration::from_secs(15);
+        let span = |cursor, until| Span::due(at(cursor), at(until), window);
+        assert_eq!(span(30, 44), None);
+        assert_eq!(span(30, 45), Some(Span { first: at(45), last: at(45), window }));
+        assert_eq!(span(30, 100), Some(Span { first: at(45), last: at(90), window }));
+        assert_eq!(span(90, 30), None, "a clock that jumped back brings no tick");
+        assert_eq!(span(30, 100).unwrap().ends().count(), 4);
+    }
+
+    #[test]
+    fn the_history_is_cut_into_as_many_windows_as_the_observation_has_ticks() {
+        let span = Span::history(at(100_000), Duration::from_hours(6), 240);
+        assert_eq!(span.window, Duration::from_secs(90));
+        assert_eq!(span.ends().count(), 240);
+        assert_eq!(span.last, at(100_000));
+    }
+}

@@ -1,0 +1,338 @@
+//! What the controller shows: the view, the manifests, its metrics and its records' texts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use tracing::error;
+
+use crate::config::FleetConfig;
+use crate::domain::decision::{Decision, Mode};
+use crate::domain::history::Rollout;
+use crate::domain::manifest::Manifest;
+use crate::domain::rollback::Rollback;
+use crate::domain::time::Timestamp;
+use crate::ledger::event::ACTOR;
+use crate::ledger::record::{Draft, rfc3339};
+use crate::metrics::Metrics;
+use crate::ports::ledger::Ledger;
+use crate::ports::manifest::SignedManifest;
+use crate::ports::metrics::MetricSource;
+use crate::ports::platform::Platform;
+use crate::ports::view::{
+    FleetView, RollbackView, RolloutView, RuleView, VerdictView, VersionView, View,
+};
+use crate::rules::query::SessionQueries;
+use crate::rules::{Group, SessionRule};
+use crate::signing::{Signer, canonical_json};
+
+use super::decide::{Judgement, threshold_log10};
+use super::fleet::{Fleet, RuleWatch};
+use super::{Controller, Manifests, belongs};
+
+/// How long a worker may believe a manifest it has.
+const MANIFEST_LIFE: Duration = Duration::from_hours(24);
+
+impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
+    /// Signs the manifests that have changed, or are half through their life.
+    pub(super) fn publish(&self) {
+        let now = self.ports.clock.now();
+        let before = self.ports.manifests.borrow().clone();
+        let mut after = Manifests::new();
+        for (name, fleet) in &self.fleets {
+            let known = before.get(name).filter(|signed| {
+                signed.serial == fleet.history.serial() && self.is_young(signed, now)
+            });
+            match known.cloned().or_else(|| sign(&self.ports.signer, name, fleet, now)) {
+                Some(signed) => {
+                    after.insert(name.clone(), signed);
+                }
+                None => error!(fleet = name, "the manifest could not be signed"),
+            }
+        }
+        if after != *before {
+            self.ports.manifests.send_replace(Arc::new(after));
+        }
+    }
+
+    fn is_young(&self, signed: &SignedManifest, now: Timestamp) -> bool {
+        let manifest: Option<Value> = serde_json::from_str(&signed.manifest_json).ok();
+        let issued = manifest.as_ref().and_then(|manifest| manifest["issued_at"].as_str());
+        let issued = issued.and_then(crate::ledger::record::parse_rfc3339);
+        issued.is_some_and(|issued| now.since(issued) < MANIFEST_LIFE / 2)
+    }
+
+    /// Replaces the view.
+    pub(super) fn show(&self) {
+        self.publish();
+        let fleets = self.fleets.iter().filter(|(name, _)| self.config_of(name).is_some());
+        let view = View {
+            ready: self.ready,
+            fleets: fleets.map(|(name, fleet)| (name.clone(), self.fleet_view(name, fleet))).collect(),
+            rollbacks: self
+                .fleets
+                .iter()
+                .flat_map(|(name, fleet)| fleet.history.rollbacks().iter().map(move |r| (name, fleet, r)))
+                .map(|(name, fleet, rollback)| self.rollback_view(name, fleet, rollback))
+                .collect(),
+            rules: self.rule_views(),
+        };
+        self.ports.view.send_replace(Arc::new(view));
+    }
+
+    fn fleet_view(&self, name: &str, fleet: &Fleet) -> FleetView {
+        let entry = self.entries.iter().find(|entry| belongs(name, entry));
+        let last_good = fleet.history.last_good();
+        let ready = last_good.is_some_and(|good| {
+            fleet.seen.get(good).is_some_and(|seen| !seen.workers.is_empty())
+                || entry.is_some_and(|entry| entry.config.start.is_some())
+        });
+        self.ports.metrics.set_last_good_ready(name, ready);
+        let versions = fleet.seen.iter().map(|(version, seen)| VersionView {
+            version: version.to_string(),
+            workers: u32::try_from(seen.workers.len()).unwrap_or(u32::MAX),
+            live: seen.live,
+            denied: fleet.history.denied().contains(version),
+        });
+        let rollouts = fleet.history.rollouts().values().map(|rollout| {
+            let groups = entry.map_or(&[][..], |entry| &entry.groups);
+            let threshold = entry
+                .map_or(f64::NAN, |e| threshold_log10(e.config.false_rollback_rate, groups));
+            RolloutView {
+                candidate: rollout.candidate.to_string(),
+                baseline: rollout.baseline.as_ref().map(ToString::to_string),
+                started_at: rfc3339(rollout.started_at),
+                observe_until: rfc3339(rollout.observe_until),
+                verdicts: verdicts(fleet, rollout, groups, threshold),
+            }
+        });
+        FleetView {
+            fleet: name.to_owned(),
+            mode: entry.map_or("", |entry| mode_name(entry.config.mode)).to_owned(),
+            last_good: last_good.map(ToString::to_string),
+            versions: versions.collect(),
+            rollouts: rollouts.collect(),
+            rollback: fleet.history.rollback().map(|rollback| rollback.id.clone()),
+            holding: self.ledger_failing.clone().or_else(|| fleet.holding.clone()),
+            last_evaluation: entry.map(|entry| rfc3339(entry.last_look)),
+        }
+    }
+
+    fn rollback_view(&self, name: &str, fleet: &Fleet, rollback: &Rollback) -> RollbackView {
+        let sighting = fleet.sighting(&rollback.good, &rollback.bad, self.ports.clock.now());
+        RollbackView {
+            id: rollback.id.clone(),
+            fleet: name.to_owned(),
+            from_version: rollback.bad.to_string(),
+            version: rollback.good.to_string(),
+            state: rollback.state.name().to_owned(),
+            reason: rollback.reason.clone(),
+            started_at: rfc3339(rollback.chosen_at),
+            finished_at: rollback.state.is_final().then(|| rfc3339(rollback.state_since)),
+            bad_workers: sighting.bad_workers,
+            bad_live: sighting.bad_live,
+            good_workers: sighting.good_able,
+        }
+    }
+
+    fn rule_views(&self) -> Vec<RuleView> {
+        let of_entry = |entry: &super::Entry| {
+            let config = entry.config.clone();
+            entry.groups.iter().flat_map(|group| rules_of(group, &config)).collect::<Vec<_>>()
+        };
+        self.entries.iter().flat_map(of_entry).collect()
+    }
+}
+
+fn rules_of(group: &Group, config: &FleetConfig) -> Vec<RuleView> {
+    let view = |name: &str, kind: &str, digest: &str, queries| RuleView {
+        group: group.name.clone(),
+        name: name.to_owned(),
+        fleet: group.fleet.to_string(),
+        file: group.file.clone(),
+        kind: kind.to_owned(),
+        digest: digest.to_owned(),
+        queries,
+    };
+    let sessions = group.sessions.iter().map(|rule| {
+        view(&rule.name, "sessions", &rule.digest, queries(config, rule, group.interval))
+    });
+    let values = group.values.iter().map(|rule| {
+        let queries = BTreeMap::from([("value".to_owned(), rule.value.clone())]);
+        view(&rule.name, "value", &rule.digest, queries)
+    });
+    sessions.chain(values).collect()
+}
+
+/// The queries of a rule, by what they count.
+pub(super) fn queries(
+    config: &FleetConfig,
+    rule: &SessionRule,
+    interval: Duration,
+) -> BTreeMap<String, String> {
+    let queries = SessionQueries::new(rule, &config.by, &config.version_label, interval);
+    let all = [
+        ("started", Some(queries.started)),
+        ("failed", Some(queries.failed)),
+        ("live", queries.live),
+        ("dropped", queries.dropped),
+        ("died", queries.died),
+    ];
+    all.into_iter().filter_map(|(name, query)| Some((name.to_owned(), query?))).collect()
+}
+
+fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Automatic => "automatic",
+        Mode::Approve => "approve",
+        Mode::Observe => "observe",
+    }
+}
+
+fn verdicts(
+    fleet: &Fleet,
+    rollout: &Rollout,
+    groups: &[Group],
+    threshold_log10: f64,
+) -> Vec<VerdictView> {
+    let watch = fleet.watches.get(&rollout.candidate);
+    let watched = watch.into_iter().flat_map(|watch| &watch.groups);
+    let rules = watched.filter_map(|(index, watch)| {
+        let group = groups.get(*index)?;
+        Some(group.sessions.iter().zip(watch.rules.as_ref()?).map(move |pair| (group, pair)))
+    });
+    let view = |(group, (rule, watch)): (&Group, (&SessionRule, &RuleWatch))| {
+        let (observation, total) = (&watch.observation, watch.observation.total());
+        VerdictView {
+            rule: format!("{}/{}", group.name, rule.name),
+            verdict: observation.verdict(threshold_log10).name().to_owned(),
+            baseline_log10: observation.evidence().baseline_log10,
+            ceiling_log10: observation.evidence().ceiling_log10,
+            threshold_log10,
+            control: observation.control().name().to_owned(),
+            dispersion: observation.settings().dispersion,
+            started: total.candidate.started,
+            failed: total.candidate.failed,
+            control_started: total.control.started,
+            control_failed: total.control.failed,
+        }
+    };
+    rules.flatten().map(view).collect()
+}
+
+fn sign(signer: &Signer, name: &str, fleet: &Fleet, now: Timestamp) -> Option<SignedManifest> {
+    let history = &fleet.history;
+    let admitted = history.last_good().into_iter().chain(history.rollouts().keys());
+    let manifest = Manifest {
+        fleet: name.to_owned(),
+        serial: history.serial(),
+        admitted: admitted.cloned().collect(),
+        denied: history.denied().clone(),
+        draining: history.draining(),
+        last_good: history.last_good().cloned(),
+        issued_at: now,
+        expires_at: now + MANIFEST_LIFE,
+    };
+    let versions = |versions: &std::collections::BTreeSet<crate::domain::version::Version>| {
+        versions.iter().map(|version| json!(version.as_str())).collect::<Value>()
+    };
+    let bytes = canonical_json(&json!({
+        "fleet": manifest.fleet,
+        "serial": manifest.serial,
+        "admitted": versions(&manifest.admitted),
+        "denied": versions(&manifest.denied),
+        "draining": versions(&manifest.draining),
+        "last_good": manifest.last_good.as_ref().map(crate::domain::version::Version::as_str),
+        "issued_at": rfc3339(manifest.issued_at),
+        "expires_at": rfc3339(manifest.expires_at),
+    }))
+    .ok()?;
+    Some(SignedManifest {
+        signature: signer.sign(&bytes),
+        manifest_json: String::from_utf8(bytes).ok()?,
+        serial: manifest.serial,
+        key: signer.public_key().to_owned(),
+    })
+}
+
+/// Counts a judgement in the controller's own metrics.
+pub(super) fn count(
+    metrics: &Metrics,
+    fleet: &str,
+    rollout: &Rollout,
+    groups: &[Group],
+    judgement: &Judgement,
+    threshold_log10: f64,
+) {
+    let candidate = rollout.candidate.as_str();
+    metrics.set_rollout_state(fleet, candidate, judgement.verdict.name());
+    for (group, number, watch) in &judgement.rules {
+        let Some(group) = groups.get(*group) else { continue };
+        let Some(rule) = group.sessions.get(*number) else { continue };
+        let observation = &watch.observation;
+        let name = format!("{}/{}", group.name, rule.name);
+        metrics.evaluated(&name, observation.verdict(threshold_log10).name());
+        if let Some(log10) = observation.evidence().strongest_log10() {
+            metrics.set_evidence_log10(fleet, candidate, &name, log10);
+        }
+        let total = observation.total();
+        let sides = [(Some(&rollout.candidate), total.candidate), (rollout.baseline.as_ref(), total.control)];
+        for (version, counts) in sides {
+            if let Some(version) = version.filter(|_| counts.started > 0) {
+                let ratio = counts.failed as f64 / counts.started as f64;
+                metrics.set_session_failure_ratio(fleet, version.as_str(), ratio);
+            }
+        }
+    }
+}
+
+/// The record of a refused worker.
+pub(super) fn rejected(
+    at: Timestamp,
+    fleet: &str,
+    worker_id: String,
+    version: String,
+    reason: String,
+) -> Draft {
+    let mut extra = Map::new();
+    extra.insert("fleet".to_owned(), fleet.into());
+    extra.insert("reason".to_owned(), reason.into());
+    Draft {
+        at,
+        event: "worker.rejected".to_owned(),
+        actor: ACTOR.to_owned(),
+        target: worker_id,
+        result: "rejected".to_owned(),
+        version: Some(version),
+        extra,
+    }
+}
+
+/// The record of a decision, with everything it rests on.
+pub(super) fn decided(
+    at: Timestamp,
+    fleet: &str,
+    event: &str,
+    rollout: &Rollout,
+    decision: Decision,
+    reason: &str,
+    evidence: Value,
+) -> Draft {
+    let mut extra = Map::new();
+    extra.insert("fleet".to_owned(), fleet.into());
+    let baseline = rollout.baseline.as_ref().map(ToString::to_string);
+    extra.insert("baseline".to_owned(), json!(baseline));
+    extra.insert("decision".to_owned(), decision.name().into());
+    extra.insert("reason".to_owned(), reason.into());
+    extra.insert("rules".to_owned(), evidence);
+    Draft {
+        at,
+        event: event.to_owned(),
+        actor: ACTOR.to_owned(),
+        target: fleet.to_owned(),
+        result: decision.name().to_owned(),
+        version: Some(rollout.candidate.to_string()),
+        extra,
+    }
+}
