@@ -43,6 +43,12 @@ impl Config {
     pub fn fleet(&self, name: &FleetName) -> Option<&FleetConfig> {
         self.fleets.iter().find(|fleet| fleet.name == *name)
     }
+
+    /// What rules need to know: the fleets there are, and how long each observes a candidate.
+    #[must_use]
+    pub fn observation_times(&self) -> BTreeMap<FleetName, Duration> {
+        self.fleets.iter().map(|fleet| (fleet.name.clone(), fleet.observe_for)).collect()
+    }
 }
 
 /// A Prometheus, or what speaks its API, and how to reach it.

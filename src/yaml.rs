@@ -33,12 +33,7 @@ impl Problem {
     /// A problem with a file as a whole.
     #[must_use]
     pub fn of_file(file: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            file: file.into(),
-            place: None,
-            context: String::new(),
-            message: message.into(),
-        }
+        Self { file: file.into(), place: None, context: String::new(), message: message.into() }
     }
 }
 

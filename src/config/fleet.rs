@@ -148,9 +148,7 @@ fn command(map: &mut Map<'_, '_>, known: &[&str]) -> Option<Vec<String>> {
         template::check(&text, known).map_err(|error| error.to_string())?;
         Ok(text)
     });
-    if present && map.elements("command").is_empty() {
-        map.fault("command", "expected a program and its arguments");
-    }
+    map.require_some("command", "argument, the program");
     present.then_some(command)
 }
 
@@ -186,9 +184,7 @@ fn limits(mut map: Map<'_, '_>) -> Limits {
 fn membership(mut map: Map<'_, '_>, base: &Base) -> MembershipConfig {
     map.require("secret_files");
     let secret_files = map.list("secret_files", |node| base.path(node));
-    if map.has("secret_files") && map.elements("secret_files").is_empty() {
-        map.fault("secret_files", "expected at least one file");
-    }
+    map.require_some("secret_files", "file");
     let max_age = map.optional("max_age", values::duration).unwrap_or(Duration::from_mins(5));
     map.finish();
     MembershipConfig { secret_files, max_age }

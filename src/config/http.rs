@@ -26,10 +26,8 @@ pub(super) fn url(node: &Node) -> Read<String> {
 /// One URL or a list of them under `url`.
 pub(super) fn urls(map: &mut Map<'_, '_>) -> Vec<String> {
     match map.node("url") {
-        Some(Node { value: Value::List(list), .. }) => {
-            if list.is_empty() {
-                map.fault("url", "expected at least one URL");
-            }
+        Some(Node { value: Value::List(_), .. }) => {
+            map.require_some("url", "URL");
             map.list("url", url)
         }
         _ => map.optional("url", url).into_iter().collect(),
@@ -63,7 +61,8 @@ fn secret(
     file: &'static str,
     base: &Base,
 ) -> Option<SecretSource> {
-    let text = map.optional(inline, values::text).map(|text| SecretSource::Inline(Secret::new(text)));
+    let text =
+        map.optional(inline, values::text).map(|text| SecretSource::Inline(Secret::new(text)));
     let path = map.optional(file, |node| base.path(node)).map(SecretSource::File);
     match (map.has(inline), map.has(file)) {
         (true, true) => {

@@ -72,7 +72,8 @@ impl Base {
 
     fn glob(&self, node: &Node) -> Read<String> {
         let pattern = values::text(node)?;
-        glob::Pattern::new(&pattern).map_err(|e| format!("`{pattern}` is not a glob: {}", e.msg))?;
+        glob::Pattern::new(&pattern)
+            .map_err(|e| format!("`{pattern}` is not a glob: {}", e.msg))?;
         let base = glob::Pattern::escape(&self.0.to_string_lossy());
         Ok(Path::new(&base).join(pattern).to_string_lossy().into_owned())
     }
@@ -95,12 +96,10 @@ impl Base {
 fn top(mut map: Map<'_, '_>, base: &Base, rule_files: &mut Vec<String>) -> Option<Config> {
     let listen = map.required("listen", listen);
     map.require("prometheus");
-    let prometheus = map.child("prometheus").and_then(|map| prometheus(map, base));
+    let prometheus = map.child("prometheus").map(|map| prometheus(map, base));
     map.require("rule_files");
     *rule_files = map.list("rule_files", |node| base.glob(node));
-    if map.has("rule_files") && map.elements("rule_files").is_empty() {
-        map.fault("rule_files", "expected at least one file");
-    }
+    map.require_some("rule_files", "file");
     let ledger = map.required("ledger", |node| base.ledger(node));
     let signing_key_file = map.required("signing_key_file", |node| base.path(node));
     let alertmanager = map.child("alertmanager").and_then(alertmanager);
@@ -131,9 +130,7 @@ fn fleets(map: &mut Map<'_, '_>, base: &Base) -> Vec<FleetConfig> {
         }
         fleets.extend(fleet::read(entry, name, base));
     }
-    if map.has("fleets") && map.elements("fleets").is_empty() {
-        map.fault("fleets", "expected at least one fleet");
-    }
+    map.require_some("fleets", "fleet");
     fleets
 }
 
@@ -150,7 +147,7 @@ fn alertmanager(mut map: Map<'_, '_>) -> Option<AlertmanagerConfig> {
     Some(AlertmanagerConfig { url: url? })
 }
 
-fn prometheus(mut map: Map<'_, '_>, base: &Base) -> Option<PrometheusConfig> {
+fn prometheus(mut map: Map<'_, '_>, base: &Base) -> PrometheusConfig {
     map.require("url");
     let urls = http::urls(&mut map);
     let timeout = map.optional("timeout", values::duration).unwrap_or(Duration::from_secs(10));
@@ -163,7 +160,7 @@ fn prometheus(mut map: Map<'_, '_>, base: &Base) -> Option<PrometheusConfig> {
     let tls_config = map.child("tls_config").map(|map| http::tls(map, base)).unwrap_or_default();
     let headers = map.texts("headers", http::header);
     map.finish();
-    Some(PrometheusConfig { urls, timeout, retries, authorization, basic_auth, tls_config, headers })
+    PrometheusConfig { urls, timeout, retries, authorization, basic_auth, tls_config, headers }
 }
 
 #[cfg(test)]

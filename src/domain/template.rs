@@ -90,7 +90,10 @@ mod tests {
     #[test]
     fn placeholders_are_filled_in_once_and_unknown_ones_are_named() {
         let value = |name: &str| (name == "version").then(|| "{{worker}}".to_owned());
-        assert_eq!(expand("a {{version}}{{ version }} {{x}} b", value), "a {{worker}}{{worker}} {{x}} b");
+        assert_eq!(
+            expand("a {{version}}{{ version }} {{x}} b", value),
+            "a {{worker}}{{worker}} {{x}} b"
+        );
         assert_eq!(expand("{{version", value), "{{version");
         assert_eq!(check("{{version}} of {fleet}", &["version"]), Ok(()));
         assert_eq!(check("{{version", &["version"]), Err(InvalidTemplate::Unclosed));

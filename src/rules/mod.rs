@@ -4,7 +4,7 @@
 
 pub mod parse;
 pub mod query;
-pub mod rule;
+mod rule;
 pub mod selector;
 
 use std::collections::BTreeMap;

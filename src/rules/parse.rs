@@ -22,7 +22,7 @@ pub type Fleets = BTreeMap<FleetName, Duration>;
 /// What could be read of the rule files.
 #[derive(Clone, Debug)]
 pub struct Parsed {
-    /// Groups without a problem.
+    /// As far as they could be read; good only if there is no problem.
     pub rules: RuleSet,
     /// Files that match the patterns.
     pub files: usize,
@@ -64,7 +64,8 @@ pub fn read(patterns: &[String], fleets: Option<&Fleets>) -> Parsed {
     Parsed { rules: RuleSet { groups }, files: files.len(), problems }
 }
 
-/// Reads the text of one file; gives its groups without a problem, and all its problems by place.
+/// Reads the text of one file; gives its groups as far as they could be read, and
+/// all its problems by place.
 #[must_use]
 pub fn parse(text: &str, file: &str, fleets: Option<&Fleets>) -> (Vec<Group>, Vec<Problem>) {
     parse_after(text, file, fleets, &mut BTreeMap::new())
@@ -117,9 +118,7 @@ fn parse_after(
         for entry in map.children("groups") {
             groups.extend(group(entry, file, fleets, names));
         }
-        if map.has("groups") && map.elements("groups").is_empty() {
-            map.fault("groups", "expected at least one group");
-        }
+        map.require_some("groups", "group");
         map.finish();
     }
     (groups, problems.into_sorted())
@@ -159,9 +158,7 @@ fn group(
             None => {}
         }
     }
-    if map.has("regressions") && map.elements("regressions").is_empty() {
-        map.fault_as_is("regressions", "a group needs at least one regression");
-    }
+    map.require_some("regressions", "regression");
     map.finish();
     let complete = sessions.len() + value_rules.len() == count;
     complete.then_some(Group {
@@ -175,10 +172,7 @@ fn group(
 }
 
 /// The group's fleet, if the config has it, and how long it observes.
-fn fleet(
-    map: &mut Map<'_, '_>,
-    fleets: Option<&Fleets>,
-) -> (Option<FleetName>, Option<Duration>) {
+fn fleet(map: &mut Map<'_, '_>, fleets: Option<&Fleets>) -> (Option<FleetName>, Option<Duration>) {
     let Some(name) = map.required("fleet", values::parsed::<FleetName>) else {
         return (None, None);
     };
@@ -187,7 +181,7 @@ fn fleet(
     if observe_for.is_none() {
         let known: Vec<_> = fleets.keys().map(|known| format!("`{known}`")).collect();
         let known = known.join(", ");
-        map.fault_as_is("fleet", format!("no fleet `{name}` in the config; there are {known}"));
+        map.fault_as_is("fleet", format!("no fleet `{name}` in the config, which has {known}"));
     }
     (Some(name), observe_for)
 }

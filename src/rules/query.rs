@@ -44,9 +44,9 @@ impl SessionQueries {
                 .live
                 .as_deref()
                 .map(|live| format!("sum by ({labels}) (avg_over_time({live}[{delta}]))")),
-            died: dropped.as_deref().map(|dropped| {
-                format!("count by ({labels}) (sum by ({workers}) ({dropped}) > 0)")
-            }),
+            died: dropped
+                .as_deref()
+                .map(|dropped| format!("count by ({labels}) (sum by ({workers}) ({dropped}) > 0)")),
             dropped: dropped.map(|dropped| format!("sum by ({labels}) ({dropped})")),
         }
     }
@@ -183,8 +183,8 @@ mod tests {
     fn the_windows_tile_and_the_range_stands_right_after_the_selector() {
         let by = ["region".to_owned()];
         let queries = SessionQueries::new(&rule(None), &by, "v", Duration::from_secs(15));
-        insta::assert_snapshot!(queries.started, @"");
-        insta::assert_snapshot!(queries.failed, @"");
+        insta::assert_snapshot!(queries.started, @r#"sum by (region, v) ((last_over_time(started_total{job="voice"}[15s]) - last_over_time(started_total{job="voice"}[600s] offset 15s)) >= 0 or last_over_time(started_total{job="voice"}[15s]))"#);
+        insta::assert_snapshot!(queries.failed, @r#"sum by (region, v) ((last_over_time(failed_total[15s]) - last_over_time(failed_total[600s] offset 15s)) >= 0 or last_over_time(failed_total[15s]))"#);
         assert_eq!((queries.live, queries.dropped, queries.died), (None, None, None));
     }
 
@@ -192,9 +192,9 @@ mod tests {
     fn a_live_gauge_adds_what_dead_workers_dropped() {
         let queries =
             SessionQueries::new(&rule(Some("live")), &[], "v", Duration::from_millis(1500));
-        insta::assert_snapshot!(queries.live.unwrap(), @"");
-        insta::assert_snapshot!(queries.dropped.unwrap(), @"");
-        insta::assert_snapshot!(queries.died.unwrap(), @"");
+        insta::assert_snapshot!(queries.live.unwrap(), @r#"sum by (v) (avg_over_time(live[1500ms]))"#);
+        insta::assert_snapshot!(queries.dropped.unwrap(), @r#"sum by (v) ((last_over_time(live[600s] offset 1500ms) and (last_over_time(started_total{job="voice"}[1500ms]) < last_over_time(started_total{job="voice"}[600s] offset 1500ms))) or (last_over_time(live[1500ms] offset 1500ms) unless last_over_time(live[1500ms]) unless on (job, instance) up))"#);
+        insta::assert_snapshot!(queries.died.unwrap(), @r#"count by (v) (sum by (v, job, instance) ((last_over_time(live[600s] offset 1500ms) and (last_over_time(started_total{job="voice"}[1500ms]) < last_over_time(started_total{job="voice"}[600s] offset 1500ms))) or (last_over_time(live[1500ms] offset 1500ms) unless last_over_time(live[1500ms]) unless on (job, instance) up)) > 0)"#);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::yaml::values::{self, Read};
 use crate::yaml::{Map, Node, Scope};
 
 /// What annotations may speak of.
-pub const ANNOTATION_PLACEHOLDERS: &[&str] =
+const ANNOTATION_PLACEHOLDERS: &[&str] =
     &["version", "ratio", "baseline", "baseline_ratio", "value", "fleet", "slice"];
 
 /// A rule of either kind.
@@ -116,7 +116,9 @@ fn value_rule(
     let escalate_above = map.optional("escalate_above", values::number);
     let rollback_above = map.optional("rollback_above", values::number);
     if !map.has("escalate_above") && !map.has("rollback_above") {
-        map.fault_whole("neither `escalate_above` nor `rollback_above` is given; use either or both");
+        map.fault_whole(
+            "neither `escalate_above` nor `rollback_above` is given; use either or both",
+        );
     }
     if let (Some(escalate), Some(rollback)) = (escalate_above, rollback_above)
         && escalate > rollback
@@ -184,19 +186,20 @@ fn tolerance(map: &mut Map<'_, '_>) -> Option<Tolerance> {
 fn dispersion(node: &Node) -> Read<f64> {
     match values::number(node)? {
         value if value >= 1.0 => Ok(value),
-        value => Err(format!("dispersion {value} is below 1, less spread than chance itself has")),
+        value => Err(format!("{value} is below 1, less spread than chance itself has")),
     }
 }
 
 /// `PromQL` that gives an instant vector.
 fn vector(node: &Node) -> Read<String> {
     let text = values::text(node)?;
-    let expr = promql_parser::parser::parse(&text).map_err(|error| {
-        format!("not PromQL: {}", error.lines().next().unwrap_or_default())
-    })?;
-    match expr.value_type() {
-        ValueType::Vector => Ok(text),
-        other => Err(format!("expected an instant vector, found a {other}")),
+    let expr = promql_parser::parser::parse(&text)
+        .map_err(|error| format!("not PromQL: {}", error.lines().next().unwrap_or_default()))?;
+    let kind = expr.value_type();
+    if kind == ValueType::Vector {
+        Ok(text)
+    } else {
+        Err(format!("expected an instant vector, found a {kind}"))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Selectors: what may stand where rollbackd adds the range and the functions itself.
 
-use promql_parser::label::{MatchOp, METRIC_NAME};
+use promql_parser::label::{METRIC_NAME, MatchOp};
 use promql_parser::parser::{Expr, VectorSelector};
 
 /// Checks that `text` selects series by a metric name, so that a range may be put right after it.
@@ -10,7 +10,9 @@ use promql_parser::parser::{Expr, VectorSelector};
 pub fn check(text: &str) -> Result<String, String> {
     let text = text.trim();
     match promql_parser::parser::parse(text) {
-        Ok(Expr::VectorSelector(selector)) => check_plain(text, &selector).map(|()| text.to_owned()),
+        Ok(Expr::VectorSelector(selector)) => {
+            check_plain(text, &selector).map(|()| text.to_owned())
+        }
         Ok(Expr::MatrixSelector(_)) => {
             Err("expected no range; rollbackd writes it itself".to_owned())
         }
@@ -70,7 +72,9 @@ mod tests {
 
     #[test]
     fn only_a_plain_selector_by_name_is_a_selector() {
-        for good in ["x", " x ", "ns:x_total{job=\"a\", v!~\"b|c\"}", "{__name__=\"x\"}", "x{l=\"#[5m]\"}"] {
+        for good in
+            ["x", " x ", "ns:x_total{job=\"a\", v!~\"b|c\"}", "{__name__=\"x\"}", "x{l=\"#[5m]\"}"]
+        {
             assert_eq!(check(good), Ok(good.trim().to_owned()), "{good}");
         }
         #[rustfmt::skip]

@@ -1,6 +1,6 @@
 //! Reading a map's keys, one by one, until none is left unasked for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
 use super::{Node, Place, Problems, Value, values};
@@ -177,6 +177,15 @@ impl<'n, 'p> Map<'n, 'p> {
         }
     }
 
+    /// Reports the list under `key` if it is empty; `what` is one of its elements.
+    pub fn require_some(&self, key: &'static str, what: &str) {
+        if let Some(Node { value: Value::List(items), .. }) = self.find(key)
+            && items.is_empty()
+        {
+            self.fault(key, format!("expected at least one {what}"));
+        }
+    }
+
     /// The map under `key`.
     pub fn child(&mut self, key: &'static str) -> Option<Map<'n, 'p>> {
         let node = self.node(key)?;
@@ -201,9 +210,9 @@ impl<'n, 'p> Map<'n, 'p> {
         &mut self,
         key: &'static str,
         check: impl Fn(&str, &str) -> Result<(), E>,
-    ) -> std::collections::BTreeMap<String, String> {
-        let Some(child) = self.child(key) else { return Default::default() };
-        let mut texts = std::collections::BTreeMap::new();
+    ) -> BTreeMap<String, String> {
+        let Some(child) = self.child(key) else { return BTreeMap::new() };
+        let mut texts = BTreeMap::new();
         for (name, _, node) in child.entries {
             let text = values::text(node);
             let checked = text.and_then(|t| check(name, &t).map(|()| t).map_err(|e| e.to_string()));

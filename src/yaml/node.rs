@@ -147,8 +147,11 @@ impl<'de> Visitor<'de> for AnyValue {
 /// Reads one YAML document; a syntax error is reported and gives `None`.
 #[must_use]
 pub fn parse(text: &str, problems: &Problems) -> Option<Node> {
-    let options =
-        serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::PassThrough };
+    let options = serde_saphyr::options! {
+        duplicate_keys: DuplicateKeyPolicy::PassThrough,
+        // YAML 1.2: a region called `no` is text.
+        strict_booleans: true,
+    };
     match serde_saphyr::from_str_with_options(text, options) {
         Ok(node) => Some(node),
         Err(error) => {

@@ -8,7 +8,7 @@ use super::{Node, Value};
 use crate::domain::share::{InvalidTolerance, Share, Tolerance};
 
 /// The longest duration that can be meant, a year.
-pub const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+pub const DURATION_MAX: Duration = Duration::from_hours(366 * 24);
 
 /// What a reader gives.
 pub type Read<T> = Result<T, String>;
@@ -43,9 +43,10 @@ pub fn parsed<T: FromStr<Err: Display>>(node: &Node) -> Read<T> {
 /// # Errors
 /// For anything else.
 pub fn boolean(node: &Node) -> Read<bool> {
-    match node.value {
-        Value::Bool(value) => Ok(value),
-        ref other => Err(format!("expected `true` or `false`, found {}", other.kind())),
+    if let Value::Bool(value) = node.value {
+        Ok(value)
+    } else {
+        Err(format!("expected `true` or `false`, found {}", node.value.kind()))
     }
 }
 
@@ -56,7 +57,12 @@ pub fn boolean(node: &Node) -> Read<bool> {
 pub fn number(node: &Node) -> Read<f64> {
     match node.value {
         Value::Number(value) if value.is_finite() => Ok(value),
-        ref other => Err(format!("expected a number, found {}", other.kind())),
+        Value::Null
+        | Value::Bool(_)
+        | Value::Number(_)
+        | Value::Text(_)
+        | Value::List(_)
+        | Value::Map(_) => Err(format!("expected a number, found {}", node.value.kind())),
     }
 }
 
@@ -65,12 +71,14 @@ pub fn number(node: &Node) -> Read<f64> {
 /// # Errors
 /// For anything else.
 pub fn whole(node: &Node, min: u32, max: u32) -> Read<u32> {
+    let wrong = || format!("expected a whole number from {min} to {max}");
+    let value = number(node).map_err(|_| wrong())?;
+    if value.fract() != 0.0 || value < min.into() || value > max.into() {
+        return Err(wrong());
+    }
     // The bounds make the cast exact.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    match node.value {
-        Value::Number(n) if n.fract() == 0.0 && n >= min.into() && n <= max.into() => Ok(n as u32),
-        _ => Err(format!("expected a whole number from {min} to {max}")),
-    }
+    Ok(value as u32)
 }
 
 /// A duration such as `15s` or `1h30m`: at least a millisecond, in whole ones, at most a year.
@@ -78,19 +86,15 @@ pub fn whole(node: &Node, min: u32, max: u32) -> Read<u32> {
 /// # Errors
 /// For anything else.
 pub fn duration(node: &Node) -> Read<Duration> {
+    if let Value::Number(number) = node.value {
+        return Err(format!("expected a duration with a unit, such as `15s`, found `{number}`"));
+    }
     let Value::Text(text) = &node.value else {
-        return Err(match node.value {
-            Value::Number(n) => {
-                format!("expected a duration with a unit, such as `15s`, found `{n}`")
-            }
-            ref other => {
-                format!("expected a duration such as `15s` or `1h30m`, found {}", other.kind())
-            }
-        });
+        let found = node.value.kind();
+        return Err(format!("expected a duration such as `15s` or `1h30m`, found {found}"));
     };
-    let duration = humantime::parse_duration(text).map_err(|_| {
-        format!("expected a duration such as `15s` or `1h30m`, found `{text}`")
-    })?;
+    let duration = humantime::parse_duration(text)
+        .map_err(|_| format!("expected a duration such as `15s` or `1h30m`, found `{text}`"))?;
     if duration.is_zero() {
         Err("must be longer than zero".into())
     } else if duration > DURATION_MAX {
@@ -107,10 +111,12 @@ pub fn duration(node: &Node) -> Read<Duration> {
 /// # Errors
 /// For anything else.
 pub fn share(node: &Node) -> Read<Share> {
-    let share = match &node.value {
-        Value::Number(value) => Share::new(*value),
-        Value::Text(text) => text.parse(),
-        other => return Err(format!("expected a share such as `5%`, found {}", other.kind())),
+    let share = if let Value::Number(value) = node.value {
+        Share::new(value)
+    } else if let Value::Text(text) = &node.value {
+        text.parse()
+    } else {
+        return Err(format!("expected a share such as `5%`, found {}", node.value.kind()));
     };
     share.map_err(|error| error.to_string())
 }
@@ -120,10 +126,12 @@ pub fn share(node: &Node) -> Read<Share> {
 /// # Errors
 /// For anything else.
 pub fn tolerance(node: &Node) -> Result<Tolerance, InvalidTolerance> {
-    match &node.value {
-        Value::Number(value) => Tolerance::new(*value),
-        Value::Text(text) => text.parse(),
-        _ => Err(InvalidTolerance::NotAFactor),
+    if let Value::Number(value) = node.value {
+        Tolerance::new(value)
+    } else if let Value::Text(text) = &node.value {
+        text.parse()
+    } else {
+        Err(InvalidTolerance::NotAFactor)
     }
 }
 
