@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use base64::prelude::{BASE64_STANDARD, Engine};
 use clap::{Args, Parser, Subcommand};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -25,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::ports::inbox::Message;
 use crate::ports::view::View;
 use crate::rules::{self, RuleSet};
-use crate::signing::{Signer, read_public_key};
+use crate::signing::Signer;
 
 /// Messages that may wait for the controller; further ones are refused, and their senders told.
 const INBOX_MESSAGES_MAX: usize = 4096;
@@ -142,7 +143,8 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     } else {
         Controller::new(ports, config.fleets, rules, &records)?.run(messages).await
     };
-    drop(stop.send(()));
+    // A server that has ended already needs no telling.
+    let _already_ended = stop.send(());
     server.await?;
     ledger.close().await;
     result.context("stopped")
@@ -249,7 +251,10 @@ fn authorization(config: &PrometheusConfig) -> anyhow::Result<prometheus::Author
                 .trim_end()
                 .to_owned(),
         };
-        return Ok(prometheus::Authorization::basic(&basic.username, &password));
+        return Ok(prometheus::Authorization::Header(prometheus::Secret::new(format!(
+            "Basic {}",
+            BASE64_STANDARD.encode(format!("{}:{password}", basic.username))
+        ))));
     }
     Ok(match &config.authorization {
         None => prometheus::Authorization::None,
@@ -279,10 +284,9 @@ async fn signals(inbox: mpsc::Sender<Message>) {
             _ = hup.recv() => {
                 let (reply, result) = oneshot::channel();
                 tokio::spawn(async move {
-                    match result.await {
-                        Ok(Err(problems)) => error!(problems, "rules not reloaded"),
-                        // Reloaded, or stopped in between: both are logged where they happen.
-                        Ok(Ok(())) | Err(_) => {}
+                    // Reloaded, or stopped in between: both are logged where they happen.
+                    if let Ok(Err(problems)) = result.await {
+                        error!(problems, "rules not reloaded");
                     }
                 });
                 Message::Reload(reply)

@@ -141,7 +141,7 @@ pub(crate) struct Row<'a> {
 
 impl Row<'_> {
     /// The window that ends at `at`; `None` where there was no sample.
-    pub(crate) fn at(&self, at: Timestamp) -> Option<Cell> {
+    pub(crate) fn at(self, at: Timestamp) -> Option<Cell> {
         self.cells?.get(&at).copied()
     }
 }

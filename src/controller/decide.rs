@@ -177,7 +177,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
                 counted,
             );
             situation.observation_over &= judgement.complete;
-            let decision = decide(&situation);
+            let decision = decide(situation);
             self.carry_out(name, config, groups, &rollout, &judgement, decision, at).await?;
         }
         Ok(())
@@ -213,7 +213,6 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         let evidence = evidence_json(config, groups, judgement);
         let draft = show::decided(at, name, event, rollout, decision, &sentence, evidence);
         match decision {
-            Decision::Wait => {}
             Decision::Promote => {
                 info!(fleet = name, version = %candidate, "promoted");
                 let promoted = Happening::Promoted { version: candidate };
@@ -230,7 +229,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
                     fleet.told.insert(candidate.to_string(), reason.to_owned());
                 }
             }
-            Decision::Escalate(_) | Decision::Hold(_) => {}
+            Decision::Wait | Decision::Escalate(_) | Decision::Hold(_) => {}
         }
         Ok(())
     }
@@ -333,8 +332,7 @@ fn explain(
     let strength = |watch: &RuleWatch| {
         watch.observation.evidence().strongest_log10().unwrap_or(f64::NEG_INFINITY)
     };
-    let strongest =
-        judgement.rules.iter().max_by(|a, b| strength(&a.2).total_cmp(&strength(&b.2)));
+    let strongest = judgement.rules.iter().max_by(|a, b| strength(&a.2).total_cmp(&strength(&b.2)));
     let Some((group, rule, watch)) = strongest else { return reason.to_owned() };
     let name = groups.get(*group).and_then(|g| g.sessions.get(*rule)).map_or("", |r| &r.name);
     let total = watch.observation.total();
@@ -392,4 +390,3 @@ fn evidence_json(config: &FleetConfig, groups: &[Group], judgement: &Judgement) 
 fn finite(value: Option<f64>) -> Option<f64> {
     value.filter(|value| value.is_finite())
 }
-

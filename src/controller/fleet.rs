@@ -141,9 +141,9 @@ impl Fleet {
         let mut found = Discovery::default();
         let Some(last_good) = self.history.last_good() else {
             match first_of(&alive, seen) {
-                Some(version) => found
-                    .happenings
-                    .push(Happening::BaselineAdopted { version: version.clone() }),
+                Some(version) => {
+                    found.happenings.push(Happening::BaselineAdopted { version: version.clone() });
+                }
                 None if alive.is_empty() => {}
                 None => {
                     found.unclear =
@@ -279,9 +279,10 @@ impl Fleet {
         let good = self.seen.get(good).unwrap_or(&nothing);
         let bad_seen = self.seen.get(bad).unwrap_or(&nothing);
         let workers = |seen: &VersionSeen| u32::try_from(seen.workers.len()).unwrap_or(u32::MAX);
-        let fresh = self.members.values().filter(|member| {
-            member.version == *bad && now.since(member.heard_at) < MEMBER_FRESH
-        });
+        let fresh = self
+            .members
+            .values()
+            .filter(|member| member.version == *bad && now.since(member.heard_at) < MEMBER_FRESH);
         // A worker whose last word was that it drains and is empty has said goodbye.
         let (mut heard, mut heard_live) = (BTreeSet::new(), 0_u64);
         for member in fresh.filter(|member| !member.draining || member.active_sessions > 0) {
@@ -319,10 +320,8 @@ impl Fleet {
         };
         let mut gone = Vec::new();
         for (candidate, watch) in &mut self.watches {
-            watch.absent_looks = match seen.get(candidate).is_some_and(trace) {
-                true => 0,
-                false => watch.absent_looks + 1,
-            };
+            watch.absent_looks =
+                if seen.get(candidate).is_some_and(trace) { 0 } else { watch.absent_looks + 1 };
             if watch.absent_looks > looks_max && self.history.rollouts().contains_key(candidate) {
                 gone.push(candidate.clone());
             }
@@ -376,8 +375,10 @@ fn first_of<'a>(
         return Some(only);
     }
     let first_seen = |version: &&Version| seen.get(*version).and_then(|seen| seen.first_seen);
-    let mut times: Vec<(Timestamp, &Version)> =
-        alive.iter().map(|version| Some((first_seen(version)?, *version))).collect::<Option<_>>()?;
+    let mut times: Vec<(Timestamp, &Version)> = alive
+        .iter()
+        .map(|version| Some((first_seen(version)?, *version)))
+        .collect::<Option<_>>()?;
     times.sort_unstable();
     match times.as_slice() {
         [first, second, ..] if first.0 < second.0 => Some(first.1),
@@ -403,8 +404,9 @@ mod tests {
 
     #[test]
     fn the_version_seen_strictly_first_carried_the_fleet() {
+        type Case = (&'static str, &'static [(&'static str, Option<i64>)], Option<&'static str>);
         #[rustfmt::skip]
-        let cases: &[(&str, &[(&str, Option<i64>)], Option<&str>)] = &[
+        let cases: &[Case] = &[
             ("the only one",          &[("v1", None)],                     Some("v1")),
             ("the earlier one",       &[("v1", Some(9)), ("v0", Some(5))], Some("v0")),
             ("both at the same time", &[("v1", Some(5)), ("v2", Some(5))], None),

@@ -253,7 +253,8 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             Message::Heartbeat(heartbeat) => self.hear(heartbeat),
             Message::WorkerRejected { fleet, worker_id, version, reason } => {
                 warn!(fleet, worker_id, version, reason, "worker refused");
-                let draft = show::rejected(self.ports.clock.now(), &fleet, worker_id, version, reason);
+                let draft =
+                    show::rejected(self.ports.clock.now(), &fleet, worker_id, version, reason);
                 self.append(vec![draft]).await?;
             }
             Message::Reload(reply) => {
@@ -417,7 +418,7 @@ fn belongs(name: &str, entry: &Entry) -> bool {
 
 /// Whether an alert may speak of an entry's fleets: nothing in it says otherwise.
 fn concerns(labels: &BTreeMap<String, String>, entry: &Entry) -> bool {
-    labels.get("fleet").is_none_or(|fleet| {
-        fleet == entry.config.name.as_str() || belongs(fleet, entry)
-    })
+    labels
+        .get("fleet")
+        .is_none_or(|fleet| fleet == entry.config.name.as_str() || belongs(fleet, entry))
 }

@@ -131,8 +131,7 @@ pub(crate) async fn look(
         let rules = groups.get(group.group).map_or(&[][..], |group| &group.sessions);
         look_at_group(source, config, rules, group).await
     });
-    let (fleet, groups) =
-        futures::try_join!(fleet, futures::future::try_join_all(groups))?;
+    let (fleet, groups) = futures::try_join!(fleet, futures::future::try_join_all(groups))?;
     Ok(Answer { fleet, groups })
 }
 

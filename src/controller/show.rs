@@ -41,26 +41,19 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         let before = self.ports.manifests.borrow().clone();
         let mut after = Manifests::new();
         for (name, fleet) in &self.fleets {
-            let known = before.get(name).filter(|signed| {
-                signed.serial == fleet.history.serial() && self.is_young(signed, now)
-            });
-            match known.cloned().or_else(|| sign(&self.ports.signer, name, fleet, now)) {
-                Some(signed) => {
-                    after.insert(name.clone(), signed);
-                }
-                None => error!(fleet = name, "the manifest could not be signed"),
+            let known = before
+                .get(name)
+                .filter(|signed| signed.serial == fleet.history.serial() && is_young(signed, now));
+            let signed = known.cloned().or_else(|| sign(&self.ports.signer, name, fleet, now));
+            if let Some(signed) = signed {
+                after.insert(name.clone(), signed);
+            } else {
+                error!(fleet = name, "the manifest could not be signed");
             }
         }
         if after != *before {
             self.ports.manifests.send_replace(Arc::new(after));
         }
-    }
-
-    fn is_young(&self, signed: &SignedManifest, now: Timestamp) -> bool {
-        let manifest: Option<Value> = serde_json::from_str(&signed.manifest_json).ok();
-        let issued = manifest.as_ref().and_then(|manifest| manifest["issued_at"].as_str());
-        let issued = issued.and_then(crate::ledger::record::parse_rfc3339);
-        issued.is_some_and(|issued| now.since(issued) < MANIFEST_LIFE / 2)
     }
 
     /// Replaces the view.
@@ -69,11 +62,15 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         let fleets = self.fleets.iter().filter(|(name, _)| self.config_of(name).is_some());
         let view = View {
             ready: self.ready,
-            fleets: fleets.map(|(name, fleet)| (name.clone(), self.fleet_view(name, fleet))).collect(),
+            fleets: fleets
+                .map(|(name, fleet)| (name.clone(), self.fleet_view(name, fleet)))
+                .collect(),
             rollbacks: self
                 .fleets
                 .iter()
-                .flat_map(|(name, fleet)| fleet.history.rollbacks().iter().map(move |r| (name, fleet, r)))
+                .flat_map(|(name, fleet)| {
+                    fleet.history.rollbacks().iter().map(move |r| (name, fleet, r))
+                })
                 .map(|(name, fleet, rollback)| self.rollback_view(name, fleet, rollback))
                 .collect(),
             rules: self.rule_views(),
@@ -97,8 +94,8 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         });
         let rollouts = fleet.history.rollouts().values().map(|rollout| {
             let groups = entry.map_or(&[][..], |entry| &entry.groups);
-            let threshold = entry
-                .map_or(f64::NAN, |e| threshold_log10(e.config.false_rollback_rate, groups));
+            let threshold =
+                entry.map_or(f64::NAN, |e| threshold_log10(e.config.false_rollback_rate, groups));
             RolloutView {
                 candidate: rollout.candidate.to_string(),
                 baseline: rollout.baseline.as_ref().map(ToString::to_string),
@@ -143,6 +140,13 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         };
         self.entries.iter().flat_map(of_entry).collect()
     }
+}
+
+fn is_young(signed: &SignedManifest, now: Timestamp) -> bool {
+    let manifest: Option<Value> = serde_json::from_str(&signed.manifest_json).ok();
+    let issued = manifest.as_ref().and_then(|manifest| manifest["issued_at"].as_str());
+    let issued = issued.and_then(crate::ledger::record::parse_rfc3339);
+    issued.is_some_and(|issued| now.since(issued) < MANIFEST_LIFE / 2)
 }
 
 fn rules_of(group: &Group, config: &FleetConfig) -> Vec<RuleView> {
@@ -277,7 +281,10 @@ pub(super) fn count(
             metrics.set_evidence_log10(fleet, candidate, &name, log10);
         }
         let total = observation.total();
-        let sides = [(Some(&rollout.candidate), total.candidate), (rollout.baseline.as_ref(), total.control)];
+        let sides = [
+            (Some(&rollout.candidate), total.candidate),
+            (rollout.baseline.as_ref(), total.control),
+        ];
         for (version, counts) in sides {
             if let Some(version) = version.filter(|_| counts.started > 0) {
                 let ratio = counts.failed as f64 / counts.started as f64;

@@ -22,6 +22,7 @@ pub enum Decision {
 
 /// What is known when a decision is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and any may hold")]
 pub struct Situation {
     /// The worst verdict over the rules.
     pub verdict: Verdict,
@@ -54,7 +55,7 @@ pub enum Mode {
 
 /// The decision table.
 #[must_use]
-pub fn decide(s: &Situation) -> Decision {
+pub fn decide(s: Situation) -> Decision {
     let unsure = s.verdict == Verdict::Suspect && s.observation_over;
     match s.verdict {
         _ if s.rolling_back => Decision::Hold("a rollback of this fleet is under way"),
@@ -68,7 +69,7 @@ pub fn decide(s: &Situation) -> Decision {
     }
 }
 
-fn roll_back(s: &Situation) -> Decision {
+fn roll_back(s: Situation) -> Decision {
     match s.mode {
         _ if !s.has_last_good => Decision::Escalate("no last good version to go back to"),
         Mode::Observe => Decision::Escalate("would roll back; the mode is observe"),
@@ -132,7 +133,7 @@ mod tests {
             ("already on the way back",        Situation { verdict: Regressed, rolling_back: true, ..YOUNG },   "hold"),
         ];
         for (name, situation, want) in cases {
-            assert_eq!(decide(situation).name(), *want, "{name}");
+            assert_eq!(decide(*situation).name(), *want, "{name}");
         }
     }
 }

@@ -171,8 +171,8 @@ mod tests {
     use super::super::share::{Share, Tolerance};
     use super::*;
 
-    fn counts(started: u64, failed: u64) -> Option<Counts> {
-        Some(Counts { started, failed, live: 0.0 })
+    fn counts(started: u64, failed: u64) -> Counts {
+        Counts { started, failed, live: 0.0 }
     }
 
     fn observation(history: Vec<Counts>) -> Observation {
@@ -190,11 +190,11 @@ mod tests {
     fn the_past_serves_only_when_the_baseline_no_longer_carries_a_quarter() {
         let past = Counts { started: 50, failed: 1, live: 0.0 };
         let mut watch = observation(vec![past; 240]);
-        watch.observe(counts(40, 0), counts(10, 0));
+        watch.observe(Some(counts(40, 0)), Some(counts(10, 0)));
         assert_eq!(watch.control(), ControlKind::Concurrent);
-        watch.observe(counts(40, 0), counts(9, 0));
+        watch.observe(Some(counts(40, 0)), Some(counts(9, 0)));
         assert_eq!(watch.control(), ControlKind::Concurrent, "exactly a quarter is enough");
-        watch.observe(counts(40, 0), counts(40, 0));
+        watch.observe(Some(counts(40, 0)), Some(counts(40, 0)));
         assert_eq!(watch.control(), ControlKind::History, "only past ticks count");
         assert_eq!(watch.ticks()[2].control, past);
     }
@@ -202,23 +202,23 @@ mod tests {
     #[test]
     fn without_a_past_and_without_a_baseline_nothing_is_the_control() {
         let mut watch = observation(Vec::new());
-        watch.observe(counts(40, 0), None);
-        watch.observe(counts(40, 0), None);
+        watch.observe(Some(counts(40, 0)), None);
+        watch.observe(Some(counts(40, 0)), None);
         assert_eq!(watch.control(), ControlKind::None);
     }
 
     #[test]
     fn missing_samples_become_no_data_and_never_evidence() {
         let mut watch = observation(Vec::new());
-        watch.observe(counts(40, 1), counts(40, 1));
+        watch.observe(Some(counts(40, 1)), Some(counts(40, 1)));
         let before = watch.evidence();
         for _ in 0..4 {
             assert_eq!(watch.verdict(3.3), Verdict::Healthy);
-            watch.observe(None, counts(40, 1));
+            watch.observe(None, Some(counts(40, 1)));
         }
         assert_eq!(watch.verdict(3.3), Verdict::NoData);
         assert!(watch.evidence().strongest_log10() <= before.strongest_log10().map(|e| e + 0.1));
-        watch.observe(counts(40, 1), counts(40, 1));
+        watch.observe(Some(counts(40, 1)), Some(counts(40, 1)));
         assert_eq!(watch.verdict(3.3), Verdict::Healthy);
     }
 
@@ -226,7 +226,7 @@ mod tests {
     fn an_outage_of_both_versions_is_absorbed_by_the_control() {
         let mut watch = observation(Vec::new());
         for _ in 0..60 {
-            watch.observe(counts(30, 20), counts(30, 20));
+            watch.observe(Some(counts(30, 20)), Some(counts(30, 20)));
         }
         assert!(watch.evidence().ceiling_log10 > Some(3.0), "the ceiling alone would convict");
         assert_eq!(watch.verdict(3.0), Verdict::Outage);
@@ -236,7 +236,7 @@ mod tests {
     fn an_outage_does_not_shield_a_version_that_fails_more_than_its_baseline() {
         let mut watch = observation(Vec::new());
         for _ in 0..60 {
-            watch.observe(counts(30, 28), counts(30, 10));
+            watch.observe(Some(counts(30, 28)), Some(counts(30, 10)));
         }
         assert_eq!(watch.verdict(3.0), Verdict::Regressed);
     }

@@ -227,9 +227,8 @@ fn seen(rollback: &Rollback, sighting: &Sighting, now: Timestamp, policy: &Polic
     let late = |limit: Duration| now.since(rollback.state_since) > limit;
     let able = sighting.good_able >= rollback.workers_needed && sighting.good_able > 0;
     match state {
-        State::Gated if able => State::Capable,
+        State::Gated | State::Starting | State::Stuck(Awaiting::Capacity) if able => State::Capable,
         State::Gated => State::Starting,
-        State::Starting | State::Stuck(Awaiting::Capacity) if able => State::Capable,
         State::Starting if late(policy.start_timeout) => {
             if policy.proceed_without_capacity && sighting.good_able > 0 {
                 State::Capable
@@ -275,9 +274,9 @@ mod tests {
     use super::*;
 
     const POLICY: Policy = Policy {
-        start_timeout: Duration::from_secs(600),
+        start_timeout: Duration::from_mins(10),
         proceed_without_capacity: false,
-        drain_deadline: Duration::from_secs(7200),
+        drain_deadline: Duration::from_hours(2),
     };
 
     fn rollback(state: State) -> Rollback {

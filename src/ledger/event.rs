@@ -182,14 +182,14 @@ impl Fields<'_> {
         version.ok_or_else(|| self.bad("version"))
     }
 
-    fn from_version(&self) -> Result<Version, Unreadable> {
+    fn bad_version(&self) -> Result<Version, Unreadable> {
         self.text("from_version")?.parse().map_err(|_| self.bad("from_version"))
     }
 
     fn rollout(&self) -> Result<Rollout, Unreadable> {
         let baseline = match self.record.extra.get("from_version") {
             None | Some(Value::Null) => None,
-            Some(_) => Some(self.from_version()?),
+            Some(_) => Some(self.bad_version()?),
         };
         Ok(Rollout {
             candidate: self.version()?,
@@ -204,7 +204,7 @@ impl Fields<'_> {
         let at = parse_rfc3339(&self.record.timestamp).ok_or_else(|| self.bad("timestamp"))?;
         Ok(Rollback {
             id: self.text("rollback_id")?.to_owned(),
-            bad: self.from_version()?,
+            bad: self.bad_version()?,
             good: self.version()?,
             workers_needed: self.number("workers_needed")?,
             reason: self.text("reason")?.to_owned(),
@@ -268,7 +268,7 @@ mod tests {
             candidate: v("v2"),
             baseline: Some(v("v1")),
             started_at: at,
-            observe_until: at + Duration::from_secs(3600),
+            observe_until: at + Duration::from_hours(1),
             baseline_workers: 3,
         };
         let states = [

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use rollbackd::domain::time::Timestamp;
 use rollbackd::ports::metrics::{MetricSource, RangeQuery};
+use rollbackd::rules::SessionRule;
+use rollbackd::rules::query::SessionQueries;
 
 use crate::support::prometheus::{Prometheus, SCRAPE};
-use crate::support::queries::{SessionQueries, session_queries};
 use crate::support::worker::{Counts, Step, Worker};
 use crate::support::{now, wait_for};
 
@@ -33,15 +34,33 @@ async fn all_done(workers: &[&Worker]) {
     .await;
 }
 
-fn queries(window: Duration) -> SessionQueries {
-    session_queries(
-        "sessions_started_total",
-        "sessions_failed_total",
-        "sessions_live",
-        &[],
-        "deployment_version",
-        &format!("{}s", window.as_secs()),
-    )
+struct Queries {
+    started: String,
+    failed: String,
+    dropped: String,
+    died: String,
+}
+
+fn queries(window: Duration) -> Queries {
+    let rule = SessionRule {
+        name: "SessionsFailing".to_owned(),
+        started: "sessions_started_total".to_owned(),
+        failed: "sessions_failed_total".to_owned(),
+        live: Some("sessions_live".to_owned()),
+        ceiling: None,
+        tolerance: None,
+        dispersion: None,
+        narrow_by: Vec::new(),
+        annotations: BTreeMap::new(),
+        digest: String::new(),
+    };
+    let queries = SessionQueries::new(&rule, &[], "deployment_version", window);
+    Queries {
+        started: queries.started,
+        failed: queries.failed,
+        dropped: queries.dropped.unwrap(),
+        died: queries.died.unwrap(),
+    }
 }
 
 /// The sum over all ticks, by version, once the last tick has settled.

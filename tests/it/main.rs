@@ -3,4 +3,5 @@
 #![expect(clippy::unwrap_used, reason = "a test whose surroundings fail fails")]
 
 mod counting;
+mod house;
 mod support;

@@ -1,10 +1,11 @@
-"""Tells rollbackd that a worker lives, and drains the worker once its version is denied.
+"""Tells rollbackd that a worker lives, and drains the worker once its version has to.
 
     worker ── POST /api/v1/heartbeat, token ──► rollbackd
            ◄── signed manifest ────────────────
 
-Invariant: nothing but a checked manifest that denies this worker's version ends
-its service. rollbackd gone, refusing, or talking nonsense is logged and outlived.
+Invariant: nothing but a checked manifest that drains this worker's version ends
+its service; one that only denies it does not. rollbackd gone, refusing, or
+talking nonsense is logged and outlived.
 """
 
 from __future__ import annotations
@@ -88,13 +89,13 @@ class Heartbeat:
         self._reader = ManifestReader(fleet=settings.fleet, public_key=settings.public_key)
         self._complaints: set[str] = set()
         self._answered = False
-        self._denied = False
+        self._told_to_drain = False
         self._draining_told = False
 
     @property
-    def denied(self) -> bool:
-        """Whether this worker drains because its version was denied."""
-        return self._denied
+    def told_to_drain(self) -> bool:
+        """Whether this worker drains because a manifest said so."""
+        return self._told_to_drain
 
     async def admit(self) -> None:
         """Beat once before the worker serves; raise `VersionDenied` if it must not."""
@@ -108,14 +109,14 @@ class Heartbeat:
             )
 
     async def run(self) -> None:
-        """Beat until the worker's version is denied and its last session has ended."""
+        """Beat until the worker's version has to drain and its last session has ended."""
         retry_seconds = self._settings.spacing_min_seconds
         async with aiohttp.ClientSession() as http:
-            while not (self._denied and self._worker.drained):
+            while not (self._told_to_drain and self._worker.drained):
                 serial = self._reader.serial
                 manifest = await self._try_beat(http, hold=not self._worker.draining)
-                if manifest is not None and manifest.denies(self._worker.version):
-                    self._deny(manifest)
+                if manifest is not None and manifest.drains(self._worker.version):
+                    self._drain(manifest)
                 if self._complaints:
                     retry_seconds = min(2 * retry_seconds, self._settings.retry_max_seconds)
                     await self._pause(retry_seconds)
@@ -130,22 +131,22 @@ class Heartbeat:
                         await self._pause(retry_seconds)
             await self._try_beat(http, hold=False)
 
-    def _deny(self, manifest: Manifest) -> None:
-        if not self._denied:
+    def _drain(self, manifest: Manifest) -> None:
+        if not self._told_to_drain:
             logger.warning(
-                "version %s is denied by manifest %d of fleet %s: draining %d sessions",
-                self._worker.version,
+                "manifest %d of fleet %s drains version %s: %d sessions to go",
                 manifest.serial,
                 manifest.fleet,
+                self._worker.version,
                 self._worker.active_sessions,
             )
-        self._denied = True
+        self._told_to_drain = True
         self._worker.begin_drain()
 
     async def _pause(self, seconds: float) -> None:
         """Wait a jittered while, but not past the moment the worker is free to go."""
         end = time.monotonic() + seconds * random.uniform(0.5, 1.0)
-        while time.monotonic() < end and not (self._denied and self._worker.drained):
+        while time.monotonic() < end and not (self._told_to_drain and self._worker.drained):
             await asyncio.sleep(min(0.2, max(0.0, end - time.monotonic())))
 
     async def _try_beat(self, http: aiohttp.ClientSession, *, hold: bool) -> Manifest | None:

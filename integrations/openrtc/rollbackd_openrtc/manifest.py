@@ -24,18 +24,27 @@ class ManifestRefused(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What the fleet's controller admits and denies."""
+    """What the fleet's controller admits and denies.
+
+    A version is denied before the good one can carry its load; its running
+    workers leave only once it is `draining`, too.
+    """
 
     fleet: str
     serial: int
     admitted: frozenset[str]
     denied: frozenset[str]
+    draining: frozenset[str]
     last_good: str | None
     expires_at: datetime
 
     def denies(self, version: str) -> bool:
-        """Whether a worker of `version` has to drain."""
+        """Whether a worker of `version` may not start."""
         return version in self.denied
+
+    def drains(self, version: str) -> bool:
+        """Whether a running worker of `version` has to drain now."""
+        return version in self.draining
 
 
 def canonical_bytes(value: object) -> bytes:
@@ -108,11 +117,16 @@ def _parse(body: Mapping[str, Any]) -> Manifest:
         raise ManifestRefused("serial is not an integer between 0 and 2^53-1")
     if last_good is not None and not isinstance(last_good, str):
         raise ManifestRefused("last_good is neither a string nor null")
+    denied = _versions(body, "denied")
+    draining = _versions(body, "draining") if "draining" in body else frozenset()
+    if not draining <= denied:
+        raise ManifestRefused("draining holds a version that is not denied")
     return Manifest(
         fleet=fleet,
         serial=serial,
         admitted=_versions(body, "admitted"),
-        denied=_versions(body, "denied"),
+        denied=denied,
+        draining=draining,
         last_good=last_good,
         expires_at=_time(body, "expires_at"),
     )

@@ -19,14 +19,14 @@ from rollbackd_openrtc.pool import PoolWorker
 logger = logging.getLogger("rollbackd_openrtc")
 
 EXIT_DRAINED = 75
-"""The version was denied, and the worker left after its last session."""
+"""The version was told to drain, and the worker left after its last session."""
 
 EXIT_DENIED = 78
 """The version was denied before the worker served; it did not start."""
 
 
 def run(pool: AgentPool, settings: Settings, *, tenants: Iterable[str] = ()) -> NoReturn:
-    """Serve until told to stop, or until this version is denied and its last session has ended.
+    """Serve until told to stop, or until this version has drained on a manifest's word.
 
     Exits with 0 after an ordinary end, `EXIT_DRAINED` or `EXIT_DENIED`. Metrics
     go to `prometheus_client`'s default registry; serving them is the caller's.

@@ -21,7 +21,8 @@ SECRET = "a secret, and ünïcode"
 class Signer:
     """Holds a key and signs manifests with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, leave_out: str | None = None) -> None:
+        self._leave_out = leave_out
         self._key = Ed25519PrivateKey.generate()
         self.public_key = self._key.public_key().public_bytes_raw().hex()
 
@@ -33,11 +34,14 @@ class Signer:
             "serial": 1,
             "admitted": ["v1"],
             "denied": [],
+            "draining": [],
             "last_good": None,
             "issued_at": now.isoformat(),
             "expires_at": (now + timedelta(hours=1)).isoformat(),
         }
         body.update(changes)
+        if self._leave_out is not None:
+            del body[self._leave_out]
         signature = self._key.sign(canonical_bytes(body)).hex()
         return {"manifest": body, "key": self.public_key, "signature": signature}
 

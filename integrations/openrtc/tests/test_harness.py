@@ -191,17 +191,20 @@ def files(tmp_path: Path, signer: Signer) -> tuple[str, ...]:
     )
 
 
-async def a_denied_harness_worker_lets_its_call_end_and_exits_with_75(
+async def a_harness_worker_told_to_drain_lets_its_call_end_and_exits_with_75(
     tmp_path: Path, rollbackd: FakeRollbackd, signer: Signer, files: tuple[str, ...]
 ) -> None:
     rollbackd.answer = signer.manifest(serial=1)
     async with harness(tmp_path, "--rollbackd-url", rollbackd.url, *files) as worker:
         assert await worker.post("/call", id="live", length=1.5) == 202
         rollbackd.answer = signer.manifest(serial=2, denied=["v2"])
+        await until(lambda: {"wait": "30s", "serial": "2"} in rollbackd.queries)
+        assert await worker.post("/call", id="served on", length=0.1) == 202
+        rollbackd.answer = signer.manifest(serial=3, denied=["v2"], draining=["v2"])
         await until(lambda: worker.lines("drain_started"))
         assert await worker.post("/call", id="late") == 503
         assert await asyncio.wait_for(worker.process.wait(), 15) == 75
-        assert worker.outcomes() == {"live": "success"}
+        assert worker.outcomes() == {"live": "success", "served on": "success"}
         assert any(beat["draining"] and beat["active_sessions"] for beat in rollbackd.beats)
         assert rollbackd.beats[-1]["active_sessions"] == 0
 

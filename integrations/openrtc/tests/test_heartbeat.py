@@ -93,7 +93,7 @@ async def a_worker_starts_when_nobody_can_say_that_it_must_not(
     await beating(rollbackd.url, signer, FakeWorker()).admit()
 
 
-async def a_denied_worker_drains_reports_it_and_leaves_when_empty(
+async def a_worker_told_to_drain_does_reports_it_and_leaves_when_empty(
     rollbackd: FakeRollbackd, signer: Signer
 ) -> None:
     rollbackd.answer = signer.manifest(serial=1)
@@ -103,22 +103,40 @@ async def a_denied_worker_drains_reports_it_and_leaves_when_empty(
         # Held until the manifest changes.
         await until(lambda: {"wait": "30s", "serial": "1"} in rollbackd.queries)
         assert not worker.draining
-        rollbackd.answer = signer.manifest(serial=2, denied=["v2"])
+        rollbackd.answer = signer.manifest(serial=2, denied=["v2"], draining=["v2"])
         await until(lambda: worker.draining)
         await until(lambda: rollbackd.beats[-1]["draining"])
         beats = len(rollbackd.beats)
         await until(lambda: len(rollbackd.beats) > beats + 3)
-        assert heartbeat.denied
+        assert heartbeat.told_to_drain
         assert not task.done()
         worker.active_sessions = 0
         await asyncio.wait_for(task, 5)
         assert rollbackd.beats[-1]["active_sessions"] == 0
 
 
-async def a_denied_worker_drains_on_when_rollbackd_has_gone(
+async def a_denied_worker_serves_on_until_it_is_told_to_drain(
     rollbackd: FakeRollbackd, signer: Signer
 ) -> None:
-    rollbackd.answer = signer.manifest(denied=["v2"])
+    rollbackd.answer = signer.manifest(serial=1)
+    worker = FakeWorker()
+    heartbeat = beating(rollbackd.url, signer, worker)
+    async with running(heartbeat) as task:
+        # The good version cannot carry the load yet.
+        rollbackd.answer = signer.manifest(serial=2, denied=["v2"])
+        await until(lambda: {"wait": "30s", "serial": "2"} in rollbackd.queries)
+        await asyncio.sleep(0.1)
+        assert worker.drains == 0
+        assert not heartbeat.told_to_drain
+        assert not task.done()
+        rollbackd.answer = signer.manifest(serial=3, denied=["v2"], draining=["v2"])
+        await until(lambda: worker.drains > 0)
+
+
+async def a_worker_told_to_drain_goes_on_when_rollbackd_has_gone(
+    rollbackd: FakeRollbackd, signer: Signer
+) -> None:
+    rollbackd.answer = signer.manifest(denied=["v2"], draining=["v2"])
     worker = FakeWorker()
     async with running(beating(rollbackd.url, signer, worker)) as task:
         await until(lambda: worker.draining)
@@ -143,7 +161,7 @@ async def a_worker_that_drains_for_another_reason_is_not_told_to_leave(
         assert worker.drains == 0
 
 
-async def an_older_manifest_denies_nobody(
+async def an_older_manifest_drains_nobody(
     rollbackd: FakeRollbackd, signer: Signer, caplog: pytest.LogCaptureFixture
 ) -> None:
     rollbackd.answer = signer.manifest(serial=5)
@@ -151,11 +169,11 @@ async def an_older_manifest_denies_nobody(
     heartbeat = beating(rollbackd.url, signer, worker, wait_seconds=0)
     async with running(heartbeat):
         await until(lambda: {"wait": "0s", "serial": "5"} in rollbackd.queries)
-        rollbackd.answer = signer.manifest(serial=4, denied=["v2"])
+        rollbackd.answer = signer.manifest(serial=4, denied=["v2"], draining=["v2"])
         await until(lambda: "older than 5" in caplog.text)
         assert worker.drains == 0
         # And it keeps going: the next good one counts.
-        rollbackd.answer = signer.manifest(serial=6, denied=["v2"])
+        rollbackd.answer = signer.manifest(serial=6, denied=["v2"], draining=["v2"])
         await until(lambda: worker.drains > 0)
 
 
@@ -204,7 +222,7 @@ async def a_rollbackd_that_does_not_hold_requests_is_not_asked_in_a_circle(
 
 
 async def a_drain_is_reported_at_once(rollbackd: FakeRollbackd, signer: Signer) -> None:
-    rollbackd.answer = signer.manifest(denied=["v2"])
+    rollbackd.answer = signer.manifest(denied=["v2"], draining=["v2"])
     heartbeat = beating(rollbackd.url, signer, FakeWorker(), interval_seconds=60.0)
     async with running(heartbeat):
         await until(lambda: rollbackd.beats and rollbackd.beats[-1]["draining"], seconds=5)
@@ -213,7 +231,7 @@ async def a_drain_is_reported_at_once(rollbackd: FakeRollbackd, signer: Signer) 
 async def a_worker_leaves_at_once_when_its_last_call_ends(
     rollbackd: FakeRollbackd, signer: Signer
 ) -> None:
-    rollbackd.answer = signer.manifest(denied=["v2"])
+    rollbackd.answer = signer.manifest(denied=["v2"], draining=["v2"])
     worker = FakeWorker()
     heartbeat = beating(rollbackd.url, signer, worker, interval_seconds=60.0)
     async with running(heartbeat) as task:

@@ -25,6 +25,22 @@ def a_signed_manifest_is_read(signer: Signer) -> None:
     assert not manifest.denies("v1")
 
 
+def a_denied_version_drains_only_when_the_manifest_says_so(signer: Signer) -> None:
+    answer = signer.manifest(denied=["v2", "v3"], draining=["v3"])
+    manifest = reader(signer).read(answer, now=NOW)
+    assert manifest.denies("v2")
+    assert not manifest.drains("v2")
+    assert manifest.denies("v3")
+    assert manifest.drains("v3")
+
+
+def a_manifest_that_does_not_speak_of_draining_drains_nobody() -> None:
+    signer = Signer(leave_out="draining")
+    manifest = reader(signer).read(signer.manifest(denied=["v2"]), now=NOW)
+    assert manifest.denies("v2")
+    assert not manifest.drains("v2")
+
+
 def the_canonical_form_is_that_of_rfc_8785() -> None:
     value = {"b": [1, None], "a": 'é"\\\n\u0001\u007f', "c": "€"}
     want = '{"a":"é\\"\\\\\\n\\u0001\u007f","b":[1,null],"c":"€"}'
@@ -42,6 +58,8 @@ def the_canonical_form_is_that_of_rfc_8785() -> None:
         ("a serial with a fraction", {"serial": 1.5}, "serial"),
         ("a serial below 0", {"serial": -1}, "serial"),
         ("denied is a string", {"denied": "v2"}, "denied"),
+        ("draining is null", {"draining": None}, "draining"),
+        ("it drains what it admits", {"draining": ["v1"]}, "not denied"),
         ("admitted holds a number", {"admitted": [1]}, "admitted"),
     ],
 )

@@ -23,14 +23,14 @@ async def start(rollbackd: FakeRollbackd, signer: Signer) -> Process:
     )
 
 
-async def a_pool_under_livekits_own_command_line_leaves_with_75_when_denied(
+async def a_pool_under_livekits_own_command_line_leaves_with_75_when_told_to_drain(
     rollbackd: FakeRollbackd, signer: Signer
 ) -> None:
     rollbackd.answer = signer.manifest(serial=1)
     process = await start(rollbackd, signer)
     try:
         await until(lambda: any("wait" in query for query in rollbackd.queries), seconds=30)
-        rollbackd.answer = signer.manifest(serial=2, denied=["v2"])
+        rollbackd.answer = signer.manifest(serial=2, denied=["v2"], draining=["v2"])
         _, stderr = await asyncio.wait_for(process.communicate(), 30)
         assert process.returncode == 75, stderr.decode()
         assert rollbackd.beats[-1]["draining"]

@@ -58,6 +58,7 @@ fn what_is_left_out_has_a_default_and_paths_start_at_the_file() {
                 ),
                 when_unsure: Rollback,
                 workers: "openrtc_worker_info",
+                draining: None,
                 live: None,
                 start: None,
                 drain: DrainVia {

@@ -1,7 +1,6 @@
 //! Real servers and fake workers to put around the code under test.
 
 pub(crate) mod prometheus;
-pub(crate) mod queries;
 pub(crate) mod worker;
 
 use std::future::Future;

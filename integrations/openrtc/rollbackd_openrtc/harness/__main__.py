@@ -1,7 +1,8 @@
 """`python -m rollbackd_openrtc.harness`: one worker, from its start to its last call.
 
-SIGTERM drains it (exit code 0), a denied version drains it (75) or keeps it
-from starting (78). On stdout: one JSON object once it takes calls.
+SIGTERM drains it (exit code 0), and so does a manifest that drains its version
+(75); one that denies it keeps it from starting (78). On stdout: one JSON object
+once it takes calls.
 """
 
 from __future__ import annotations
@@ -195,10 +196,10 @@ async def _until_over(
     while True:
         if beat is not None and beat.done():
             beat.result()
-            return EXIT_DRAINED, "denied"
+            return EXIT_DRAINED, "told_to_drain"
         if server.done():
             return EXIT_CUT_DOWN, "cut_down"
-        if worker.drained and (heartbeat is None or not heartbeat.denied):
+        if worker.drained and (heartbeat is None or not heartbeat.told_to_drain):
             return 0, "drained"
         await asyncio.sleep(0.05)
 

@@ -1,0 +1,28 @@
+.DEFAULT_GOAL := help
+VENV := $(or $(ROLLBACKD_VENV),.venv)
+.PHONY: help build demo test bench fmt lint
+
+help: ## Show this
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+build: ## Build the release binary, target/release/rollbackd
+	cargo build --release --locked
+
+demo: ## Watch a bad version being rolled back; HEALTHY=1 for a good one being promoted
+	@HEALTHY=$(HEALTHY) demo/run
+
+test: ## Format, lints, docs, and every test, the end-to-end ones included
+	@scripts/test
+
+bench: ## Measure the detection
+	cargo bench --locked
+
+fmt: ## Format Rust and Python
+	cargo fmt
+	@scripts/setup venv $(VENV) dev
+	$(VENV)/bin/ruff format --config integrations/openrtc/pyproject.toml integrations/openrtc demo/*.py demo/start-worker
+
+lint: ## Lints and types, Rust and Python
+	cargo clippy --all-targets --locked -- -D warnings
+	@scripts/setup venv $(VENV) dev
+	@ROLLBACKD_VENV=$(abspath $(VENV)) scripts/lint-python
