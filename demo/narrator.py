@@ -14,6 +14,7 @@ from stage import Stage
 
 BAR_CELLS = 24
 LIVE_EVERY_SECONDS = 2.0
+HEALTHY_EVERY_SECONDS = 6.0
 
 COLOURS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
@@ -63,6 +64,7 @@ class Narrator:
         self._voice = voice
         self._seq = 0
         self._evidence: tuple[Any, ...] | None = None
+        self._evidence_said_at = 0.0
         self._live: dict[str, int] = {}
         self._live_said_at = 0.0
         self._live_most = 1
@@ -115,14 +117,18 @@ class Narrator:
                 facts = (rollout["candidate"], verdict["started"], verdict["failed"], log10)
                 if log10 is None or not verdict["started"] or facts == self._evidence:
                     continue
-                self._evidence = facts
+                quiet = HEALTHY_EVERY_SECONDS if log10 < 0.0 else 0.0
+                now = time.monotonic()
+                if now < self._evidence_said_at + quiet:
+                    continue
+                self._evidence, self._evidence_said_at = facts, now
                 threshold = verdict["threshold_log10"]
                 colour = {"regressed": "red", "suspect": "yellow"}.get(verdict["verdict"], "green")
                 bar = self._bar(log10 / threshold, colour)
                 failed = f"{verdict['failed']} of {verdict['started']} failed"
                 self._voice.say(
                     "evidence",
-                    f"{bar} {odds(log10):>12} of {odds(threshold)}   {facts[0]}: {failed}",
+                    f"{bar} {odds(log10):>9}, convicts at {odds(threshold)}   {facts[0]}: {failed}",
                     colour,
                 )
 

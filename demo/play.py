@@ -131,7 +131,10 @@ class Play:
             (counts["unserved"] == 0, f"callers turned away: {counts['unserved']}"),
             (list(alive) == [good], f"workers alive: {by_version(alive)}"),
             (not facts["problems"], "the workers' own records: " + clean(facts["problems"])),
-            (audit.returncode == 0, f"the ledger: {(audit.stdout + audit.stderr).partition(', from')[0]}"),
+            (
+                audit.returncode == 0,
+                f"the ledger: {(audit.stdout + audit.stderr).partition(', from')[0]}",
+            ),
         ]
         if self._healthy:
             points.insert(0, (failed == 0, f"calls failed: {failed}"))

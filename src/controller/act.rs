@@ -68,9 +68,15 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
 
     /// Shows a rollback what the last look saw, and repeats an effect that has not been accepted.
     pub(super) async fn see_rollback(&mut self, name: &str, now: Timestamp) -> Result<(), Stop> {
-        let Some(fleet) = self.fleets.get(name) else { return Ok(()) };
-        let Some(rollback) = fleet.history.rollback() else { return Ok(()) };
+        let interval = self.entries.iter().find(|entry| belongs(name, entry)).map(|e| e.interval);
+        let Some(fleet) = self.fleets.get_mut(name) else { return Ok(()) };
+        let Some(rollback) = fleet.history.rollback().cloned() else { return Ok(()) };
         let sighting = fleet.sighting(&rollback.good, &rollback.bad, now);
+        // A look out of turn may see the same scrape again: one scrape is not two.
+        if rollback.state.drains() && now.since(fleet.confirmed_at) < interval.unwrap_or_default() {
+            return Ok(());
+        }
+        fleet.confirmed_at = now;
         let (bad, live) = (rollback.bad.clone(), sighting.bad_live);
         self.ports.metrics.set_draining_sessions(name, bad.as_str(), live);
         self.drive(name, Event::Seen(sighting), now).await?;

@@ -48,6 +48,8 @@ pub(crate) struct Fleet {
     pub(crate) effect: Option<EffectState>,
     /// Why nothing can be decided.
     pub(crate) holding: Option<String>,
+    /// The last look that a rollback was shown.
+    pub(crate) confirmed_at: Timestamp,
 }
 
 /// How far an effect has come.

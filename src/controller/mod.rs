@@ -17,6 +17,8 @@ mod decide;
 mod fleet;
 mod plan;
 mod show;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,0 +1,349 @@
+//! The loop, fed by hand: what it records, asks and refuses.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use super::plan::{FleetAnswer, GroupAnswer, RuleAnswer};
+use super::*;
+use crate::config::{DrainVia, Limits, Mode, OnStartTimeout, StartVia, WhenUnsure};
+use crate::domain::share::{Share, Tolerance};
+use crate::ledger::chain::{FIRST_PREVIOUS, seal};
+use crate::ports::metrics::{RangeQuery, Series};
+use crate::ports::platform::{DrainRequest, StartRequest};
+use crate::rules::SessionRule;
+
+struct NoSource;
+
+impl MetricSource for NoSource {
+    async fn range(&self, _: RangeQuery) -> Result<Vec<Series>, MetricError> {
+        Err(MetricError::Unreachable { url: "none".to_owned(), reason: "a test".to_owned() })
+    }
+}
+
+#[derive(Default)]
+struct Asked(Mutex<Vec<String>>);
+
+impl Platform for Asked {
+    async fn start(&self, request: StartRequest) -> Result<(), PlatformError> {
+        let asked = format!("start {} of {}", request.count, request.version);
+        self.0.lock().unwrap().push(asked);
+        Ok(())
+    }
+
+    async fn drain(&self, request: DrainRequest) -> Result<(), PlatformError> {
+        self.0.lock().unwrap().push(format!("drain {}", request.version));
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Book {
+    records: Mutex<Vec<Record>>,
+    full: Mutex<bool>,
+}
+
+impl Ledger for Book {
+    async fn append(&self, last_seq: u64, drafts: Vec<Draft>) -> Result<Vec<Record>, LedgerError> {
+        if *self.full.lock().unwrap() {
+            let (path, reason) = ("test".to_owned(), "disk full".to_owned());
+            return Err(LedgerError::Storage { path, reason });
+        }
+        let mut records = self.records.lock().unwrap();
+        let found = records.len() as u64;
+        if found != last_seq {
+            return Err(LedgerError::Conflict { expected: last_seq, found });
+        }
+        for draft in drafts {
+            let previous = records.last().map_or(FIRST_PREVIOUS.to_owned(), |r| r.hash.clone());
+            let seq = records.len() as u64 + 1;
+            records.push(seal(draft, seq, &previous, &signer()).unwrap());
+        }
+        Ok(Vec::new())
+    }
+
+    async fn read(&self, _: u64, _: u32) -> Result<Vec<Record>, LedgerError> {
+        Ok(self.records.lock().unwrap().clone())
+    }
+}
+
+struct Hand(Mutex<Timestamp>);
+
+impl Clock for Hand {
+    fn now(&self) -> Timestamp {
+        *self.0.lock().unwrap()
+    }
+}
+
+fn signer() -> Signer {
+    Signer::from_seed(&[7; 32])
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+const INTERVAL: Duration = Duration::from_secs(10);
+
+fn config() -> FleetConfig {
+    FleetConfig {
+        name: "voice".parse().unwrap(),
+        by: Vec::new(),
+        version_label: "version".to_owned(),
+        mode: Mode::Automatic,
+        observe_for: Duration::from_mins(5),
+        history: Duration::from_mins(5),
+        false_rollback_rate: Share::new(0.001).unwrap(),
+        when_unsure: WhenUnsure::Rollback,
+        workers: "info".to_owned(),
+        draining: None,
+        live: None,
+        start: Some(StartVia { command: vec!["start".to_owned()], timeout: SECOND }),
+        drain: DrainVia { manifest: true, command: None },
+        limits: Limits { rollbacks: 3, per: Duration::from_hours(24) },
+        start_timeout: Duration::from_mins(10),
+        on_start_timeout: OnStartTimeout::Stuck,
+        drain_deadline: Duration::from_hours(2),
+        membership: None,
+    }
+}
+
+fn rules() -> RuleSet {
+    let rule = SessionRule {
+        name: "SessionsFailing".to_owned(),
+        started: "started".to_owned(),
+        failed: "failed".to_owned(),
+        live: None,
+        ceiling: Some(Share::new(0.05).unwrap()),
+        tolerance: Some(Tolerance::NONE),
+        dispersion: None,
+        narrow_by: Vec::new(),
+        annotations: BTreeMap::new(),
+        digest: "d".to_owned(),
+    };
+    let group = Group {
+        name: "sessions".to_owned(),
+        file: "rules.yml".to_owned(),
+        fleet: "voice".parse().unwrap(),
+        interval: INTERVAL,
+        sessions: vec![rule],
+        values: Vec::new(),
+    };
+    RuleSet { groups: vec![group] }
+}
+
+struct Stage {
+    controller: Controller<NoSource, Asked, Book>,
+    platform: Arc<Asked>,
+    ledger: Arc<Book>,
+    clock: Arc<Hand>,
+}
+
+impl Stage {
+    fn new() -> Self {
+        Self::resume(Arc::default())
+    }
+
+    /// A controller that starts on what the ledger holds.
+    fn resume(ledger: Arc<Book>) -> Self {
+        let platform = Arc::new(Asked::default());
+        let clock = Arc::new(Hand(Mutex::new(Timestamp::from_millis(1_700_000_000_000))));
+        let ports = Ports {
+            source: Arc::new(NoSource),
+            platform: platform.clone(),
+            ledger: ledger.clone(),
+            clock: clock.clone(),
+            signer: signer(),
+            metrics: Arc::new(Metrics::new("test").unwrap()),
+            view: watch::channel(Arc::new(View::default())).0,
+            manifests: watch::channel(Arc::new(Manifests::new())).0,
+            load_rules: Box::new(|| Err("no files in a test".to_owned())),
+        };
+        let records = ledger.records.lock().unwrap().clone();
+        let controller = Controller::new(ports, vec![config()], rules(), &records).unwrap();
+        Self { controller, platform, ledger, clock }
+    }
+
+    /// One look, an interval after the last: workers by version, and what each started and failed
+    /// in every tick that is due.
+    async fn look(&mut self, workers: &[(&str, usize)], counts: &[(&str, u64, u64)]) {
+        let now = self.clock.now() + INTERVAL;
+        *self.clock.0.lock().unwrap() = now;
+        let plan = self.controller.plan(0, now);
+        let groups = plan.groups.iter().map(|group| GroupAnswer {
+            due: group.due.map(|span| answer(span, counts)).into_iter().collect(),
+            unfinished: group.unfinished.map(|span| answer(span, counts)).into_iter().collect(),
+            histories: group.histories.iter().map(|_| vec![RuleAnswer::default()]).collect(),
+        });
+        let alive = workers.iter().flat_map(|(version, count)| {
+            (0..*count)
+                .map(move |n| series(version, Some(&format!("{version}-{n}")), &[(now, 1.0)]))
+        });
+        let answer = Answer {
+            fleet: FleetAnswer { workers: alive.collect(), ..FleetAnswer::default() },
+            groups: groups.collect(),
+        };
+        let report = Report::Looked { plan, took: SECOND, answer: Ok(answer) };
+        self.controller.take_report(report).await.unwrap();
+    }
+
+    /// Lets effects report back.
+    async fn settle(&mut self) {
+        let report = self.controller.reports.1.recv().await.unwrap();
+        self.controller.take_report(report).await.unwrap();
+    }
+
+    fn events(&self) -> Vec<String> {
+        self.ledger.records.lock().unwrap().iter().map(|record| record.event.clone()).collect()
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.platform.0.lock().unwrap().clone()
+    }
+}
+
+fn series(version: &str, worker: Option<&str>, points: &[(Timestamp, f64)]) -> Series {
+    let version = ("version".to_owned(), version.to_owned());
+    let worker = worker.map(|worker| ("worker_id".to_owned(), worker.to_owned()));
+    Series { labels: std::iter::once(version).chain(worker).collect(), points: points.to_vec() }
+}
+
+fn answer(span: Span, counts: &[(&str, u64, u64)]) -> RuleAnswer {
+    let side = |pick: fn(&(&str, u64, u64)) -> u64| {
+        let each = counts.iter().map(|count| {
+            let points: Vec<_> = span.ends().map(|end| (end, pick(count) as f64)).collect();
+            series(count.0, None, &points)
+        });
+        each.collect::<Vec<_>>()
+    };
+    RuleAnswer { started: side(|c| c.1), failed: side(|c| c.2), ..RuleAnswer::default() }
+}
+
+const FAILING: &[(&str, u64, u64)] = &[("v1", 20, 0), ("v2", 20, 15)];
+
+async fn rolled_back_to_starting() -> Stage {
+    let mut stage = Stage::new();
+    stage.look(&[("v1", 2)], &[("v1", 20, 0)]).await;
+    stage.look(&[("v1", 2), ("v2", 2)], FAILING).await;
+    // v1 is gone by the time v2 is judged, as in a blue-green deployment.
+    stage.look(&[("v2", 2)], FAILING).await;
+    stage
+}
+
+#[tokio::test]
+async fn a_bad_version_is_rolled_back_in_order_and_nothing_drains_early() {
+    let mut stage = rolled_back_to_starting().await;
+    for _ in 0..3 {
+        stage.look(&[("v2", 2)], FAILING).await;
+    }
+    stage.settle().await;
+    assert_eq!(stage.asked(), ["start 2 of v1"], "nothing drains before v1 is seen");
+    stage.look(&[("v1", 2), ("v2", 2)], &[]).await;
+    stage.settle().await;
+    assert_eq!(stage.asked(), ["start 2 of v1", "drain v2"]);
+    stage.look(&[("v1", 2), ("v2", 1)], &[]).await;
+    stage.look(&[("v1", 2)], &[]).await;
+    assert!(!stage.events().contains(&"rollback.clean".to_owned()), "one empty look is not two");
+    stage.look(&[("v1", 2)], &[]).await;
+    assert_eq!(
+        stage.events(),
+        [
+            "rollout.baseline_adopted",
+            "deployment.started",
+            "rollout.decided",
+            "rollback.chosen",
+            "rollback.gated",
+            "rollback.starting",
+            "rollback.capable",
+            "deployment.drain_started",
+            "deployment.rolled_back",
+            "rollback.confirming",
+            "rollback.clean",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_restart_repeats_the_effect_that_was_outstanding_and_records_nothing_twice() {
+    let stage = rolled_back_to_starting().await;
+    let before = stage.events();
+    assert_eq!(before.last().map(String::as_str), Some("rollback.starting"));
+    let mut again = Stage::resume(stage.ledger.clone());
+    again.look(&[("v2", 2)], &[]).await;
+    again.settle().await;
+    assert_eq!(again.asked(), ["start 2 of v1"]);
+    assert_eq!(again.events(), before);
+}
+
+#[tokio::test]
+async fn nothing_is_done_that_the_ledger_did_not_take() {
+    let mut stage = Stage::new();
+    stage.look(&[("v1", 2)], &[("v1", 20, 0)]).await;
+    stage.look(&[("v1", 2), ("v2", 2)], FAILING).await;
+    *stage.ledger.full.lock().unwrap() = true;
+    for _ in 0..5 {
+        stage.look(&[("v2", 2)], FAILING).await;
+    }
+    assert!(stage.asked().is_empty());
+    assert!(stage.controller.fleets["voice"].history.rollback().is_none());
+    let view = stage.controller.ports.view.borrow().clone();
+    assert!(view.fleets["voice"].holding.as_ref().unwrap().contains("disk full"));
+    *stage.ledger.full.lock().unwrap() = false;
+    stage.look(&[("v2", 2)], FAILING).await;
+    assert!(stage.events().contains(&"rollback.starting".to_owned()));
+}
+
+#[tokio::test]
+async fn without_an_answer_nothing_is_decided() {
+    let mut stage = Stage::new();
+    stage.look(&[("v1", 2)], &[("v1", 20, 0)]).await;
+    stage.look(&[("v1", 2), ("v2", 2)], FAILING).await;
+    let before = stage.events();
+    for _ in 0..50 {
+        let now = stage.clock.now() + INTERVAL;
+        *stage.clock.0.lock().unwrap() = now;
+        let plan = stage.controller.plan(0, now);
+        let error = NoSource
+            .range(RangeQuery { expr: String::new(), start: now, end: now, step: SECOND })
+            .await
+            .unwrap_err();
+        let report = Report::Looked { plan, took: SECOND, answer: Err(error) };
+        stage.controller.take_report(report).await.unwrap();
+    }
+    assert_eq!(stage.events(), before);
+    let view = stage.controller.ports.view.borrow().clone();
+    assert!(view.fleets["voice"].holding.as_ref().unwrap().contains("did not answer"));
+}
+
+#[tokio::test]
+async fn an_empty_answer_neither_promotes_nor_accuses() {
+    let mut stage = Stage::new();
+    stage.look(&[("v1", 2)], &[("v1", 20, 0)]).await;
+    for _ in 0..40 {
+        stage.look(&[("v1", 2), ("v2", 2)], &[]).await;
+    }
+    assert!(stage.asked().is_empty());
+    let events = stage.events();
+    assert_eq!(events.last().map(String::as_str), Some("rollout.held"), "{events:?}");
+}
+
+#[tokio::test]
+async fn a_healthy_version_is_promoted_when_its_observation_is_over() {
+    let mut stage = Stage::new();
+    stage.look(&[("v1", 2)], &[("v1", 20, 0)]).await;
+    for _ in 0..36 {
+        stage.look(&[("v1", 2), ("v2", 2)], &[("v1", 20, 0), ("v2", 20, 0)]).await;
+    }
+    assert_eq!(stage.events().last().map(String::as_str), Some("deployment.completed"));
+    let good = stage.controller.fleets["voice"].history.last_good().cloned();
+    assert_eq!(good, Some("v2".parse().unwrap()));
+    // The version that was good before finishes its sessions; that is no new deployment.
+    stage.look(&[("v1", 2), ("v2", 2)], &[]).await;
+    assert!(stage.controller.fleets["voice"].history.rollouts().is_empty());
+}
+
+#[tokio::test]
+async fn another_writer_stops_this_one() {
+    let mut stage = Stage::new();
+    stage.look(&[("v1", 2)], &[]).await;
+    let mut other = Stage::resume(stage.ledger.clone());
+    other.look(&[("v1", 2), ("v2", 1)], &[]).await;
+    let note = stage.controller.note("controller.started", "started").await;
+    assert!(matches!(note, Err(Stop::Ledger(LedgerError::Conflict { .. }))));
+}
