@@ -3,5 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test whose surroundings fail fails")]
 
 mod counting;
+mod false_rollbacks;
 mod house;
 mod support;
