@@ -1,9 +1,12 @@
 //! Real servers and fake workers to put around the code under test.
 
+pub(crate) mod fleet;
 pub(crate) mod prometheus;
 pub(crate) mod worker;
 
 use std::future::Future;
+use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
 use std::time::Duration;
 
 use rollbackd::domain::time::Timestamp;
@@ -27,4 +30,23 @@ where
         }
         assert!(tokio::time::Instant::now() < deadline, "waited {limit:?} for {what}");
     }
+}
+
+/// An address on the loopback interface that nobody listens on.
+pub(crate) fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// Speaks plain HTTP to servers of the test's own.
+pub(crate) fn client() -> reqwest::Client {
+    // An error says that one is installed already.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap()
+}
+
+/// Sends `TERM`, `KILL` or the like to one process; it may be gone already.
+pub(crate) fn signal(pid: u32, name: &str) {
+    let script = r#"kill -s "$0" "$1" 2>/dev/null || true"#;
+    let sent = Command::new("sh").args(["-c", script, name, &pid.to_string()]).status().unwrap();
+    assert!(sent.success());
 }

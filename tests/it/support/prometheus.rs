@@ -1,14 +1,16 @@
 //! The real Prometheus, on a port of its own.
 
 use std::collections::BTreeSet;
-use std::net::{SocketAddr, TcpListener};
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rollbackd::adapters::prometheus::{Authorization, PrometheusSource, Settings, Tls};
 use tempfile::TempDir;
 
-use super::wait_for;
+use super::{client, free_address, wait_for};
 
 /// How often targets are scraped.
 pub(crate) const SCRAPE: Duration = Duration::from_secs(1);
@@ -23,7 +25,7 @@ scrape_configs:
 /// Killed by its process id when dropped.
 pub(crate) struct Prometheus {
     child: Child,
-    url: String,
+    pub(crate) url: String,
     dir: TempDir,
 }
 
@@ -31,26 +33,33 @@ impl Prometheus {
     pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("prometheus.yml"), CONFIG).unwrap();
-        std::fs::write(dir.path().join("targets.json"), "[]").unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let log = std::fs::File::create(dir.path().join("log")).unwrap();
-        let child = Command::new("prometheus")
-            .current_dir(dir.path())
-            .arg("--config.file=prometheus.yml")
-            .arg("--storage.tsdb.path=data")
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let started = Self { child, url: format!("http://127.0.0.1:{port}"), dir };
+        let address = free_address();
+        let child = spawn(dir.path(), address);
+        let started = Self { child, url: format!("http://{address}"), dir };
+        started.list(&BTreeSet::new());
+        started.ready().await;
+        started
+    }
+
+    async fn ready(&self) {
         wait_for("Prometheus to be ready", Duration::from_mins(1), || async {
-            let answer = reqwest_client().get(format!("{}/-/ready", started.url)).send().await;
+            let answer = client().get(format!("{}/-/ready", self.url)).send().await;
             answer.ok().filter(|answer| answer.status().is_success())
         })
         .await;
-        started
+    }
+
+    /// Dies.
+    pub(crate) fn stop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Comes back on the same address, with the same data.
+    pub(crate) async fn start_again(&mut self) {
+        self.child =
+            spawn(self.dir.path(), self.url.trim_start_matches("http://").parse().unwrap());
+        self.ready().await;
     }
 
     pub(crate) fn source(&self) -> PrometheusSource {
@@ -68,19 +77,26 @@ impl Prometheus {
     /// Scrapes these from now on and returns when Prometheus has taken note (seconds later).
     pub(crate) async fn scrape(&self, targets: &[SocketAddr]) {
         let wanted: BTreeSet<String> = targets.iter().map(ToString::to_string).collect();
-        let listed = serde_json::json!([{ "targets": wanted }]);
-        let written = self.dir.path().join("targets.new");
-        std::fs::write(&written, listed.to_string()).unwrap();
-        std::fs::rename(&written, self.dir.path().join("targets.json")).unwrap();
+        self.list(&wanted);
         wait_for("the targets to change", Duration::from_mins(1), || async {
             (self.targets().await == wanted).then_some(())
         })
         .await;
     }
 
+    /// Has these scraped as soon as Prometheus takes note.
+    pub(crate) fn list(&self, targets: &BTreeSet<String>) {
+        list_in(self.dir.path(), targets);
+    }
+
+    /// Where [`list_in`] lists targets.
+    pub(crate) fn directory(&self) -> PathBuf {
+        self.dir.path().to_owned()
+    }
+
     async fn targets(&self) -> BTreeSet<String> {
         let url = format!("{}/api/v1/targets?state=active", self.url);
-        let answer = reqwest_client().get(url).send().await.unwrap();
+        let answer = client().get(url).send().await.unwrap();
         let answer: serde_json::Value = answer.json().await.unwrap();
         let active = answer["data"]["activeTargets"].as_array().unwrap();
         active.iter().map(|t| t["labels"]["instance"].as_str().unwrap().to_owned()).collect()
@@ -89,13 +105,28 @@ impl Prometheus {
 
 impl Drop for Prometheus {
     fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.stop();
     }
 }
 
-fn reqwest_client() -> reqwest::Client {
-    // An error says that one is installed already.
-    drop(rustls::crypto::ring::default_provider().install_default());
-    reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap()
+/// Replaces the targets of the Prometheus in `directory`.
+pub(crate) fn list_in(directory: &Path, targets: &BTreeSet<String>) {
+    let listed = serde_json::json!([{ "targets": targets }]);
+    let written = directory.join("targets.new");
+    std::fs::write(&written, listed.to_string()).unwrap();
+    std::fs::rename(&written, directory.join("targets.json")).unwrap();
+}
+
+fn spawn(dir: &Path, address: SocketAddr) -> Child {
+    let log = File::options().create(true).append(true).open(dir.join("log")).unwrap();
+    Command::new("prometheus")
+        .current_dir(dir)
+        .arg("--config.file=prometheus.yml")
+        .arg("--storage.tsdb.path=data")
+        .arg(format!("--web.listen-address={address}"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap()
 }
