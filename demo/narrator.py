@@ -15,6 +15,7 @@ from stage import Stage
 BAR_CELLS = 24
 LIVE_EVERY_SECONDS = 2.0
 HEALTHY_EVERY_SECONDS = 6.0
+SUSPECT_LOG10 = 1.0
 
 COLOURS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
@@ -112,8 +113,7 @@ class Narrator:
     def _tell_evidence(self, fleet: dict[str, Any]) -> None:
         for rollout in fleet.get("rollouts", []):
             for verdict in rollout["verdicts"]:
-                found = [verdict["baseline_log10"], verdict["ceiling_log10"]]
-                log10 = max([value for value in found if value is not None], default=None)
+                log10 = strongest(verdict)
                 facts = (rollout["candidate"], verdict["started"], verdict["failed"], log10)
                 if log10 is None or not verdict["started"] or facts == self._evidence:
                     continue
@@ -122,15 +122,15 @@ class Narrator:
                 if now < self._evidence_said_at + quiet:
                     continue
                 self._evidence, self._evidence_said_at = facts, now
-                threshold = verdict["threshold_log10"]
-                colour = {"regressed": "red", "suspect": "yellow"}.get(verdict["verdict"], "green")
-                bar = self._bar(log10 / threshold, colour)
-                failed = f"{verdict['failed']} of {verdict['started']} failed"
-                self._voice.say(
-                    "evidence",
-                    f"{bar} {odds(log10):>9}, convicts at {odds(threshold)}   {facts[0]}: {failed}",
-                    colour,
-                )
+                calls = f"{facts[0]}: {verdict['failed']} of {verdict['started']} failed"
+                self._say_evidence(log10, verdict, calls)
+
+    def _say_evidence(self, log10: float, verdict: dict[str, Any], calls: str, **how: Any) -> None:
+        threshold = verdict["threshold_log10"]
+        colour = "red" if log10 >= threshold else "yellow" if log10 >= SUSPECT_LOG10 else "green"
+        bar = self._bar(log10 / threshold, colour)
+        text = f"{bar} {odds(log10):>9}, convicts at {odds(threshold)}   {calls}"
+        self._voice.say("evidence", text, colour, **how)
 
     def _tell_record(self, record: dict[str, Any]) -> None:
         event, version = record["event"], record["version"]
@@ -143,6 +143,10 @@ class Narrator:
             say("observing", f"{version} is under observation, judged against {bad}", at=at)
         elif event == "deployment.completed":
             say("promoted", f"{version} is the last good version now", "green", at=at)
+        elif event == "rollout.decided":
+            for rule in record["rules"]:
+                if (log10 := strongest(rule)) is not None:
+                    self._say_evidence(log10, rule, "", at=at)
         elif event == "rollback.chosen":
             say("DECISION", f"roll back from {bad} to {good}", "red", at=at)
             for line in textwrap.wrap(record.get("reason", ""), width=90):
@@ -176,6 +180,12 @@ class Narrator:
         return self._voice.paint("█" * full, colour) + self._voice.paint(
             "░" * (cells - full), "dim"
         )
+
+
+def strongest(verdict: dict[str, Any]) -> float | None:
+    """log10 of the evidence of whichever test says more, of those that the rule has."""
+    found = [verdict.get("baseline_log10"), verdict.get("ceiling_log10")]
+    return max([value for value in found if value is not None], default=None)
 
 
 def odds(log10: float) -> str:

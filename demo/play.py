@@ -155,7 +155,7 @@ class Play:
         if chosen and clean and first:
             decided, cleaned = unix_time(chosen), unix_time(clean)
             print(f"    from the first failed call to the decision: {decided - first:.1f} s")
-            print(f"    from there to the end of the last call on v2: {cleaned - decided:.1f} s")
+            print(f"    from there until v2 was gone and seen to be: {cleaned - decided:.1f} s")
 
 
 def first_failure(records: Path, version: str) -> float | None:
