@@ -56,7 +56,7 @@ impl Config {
 pub struct PrometheusConfig {
     /// At least one `http` or `https` URL, tried in order.
     pub urls: Vec<String>,
-    /// Of one request.
+    /// Of one query, over all servers and retries.
     pub timeout: Duration,
     /// Further attempts after the first, over all URLs.
     pub retries: u32,

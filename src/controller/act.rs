@@ -9,7 +9,7 @@ use crate::config::FleetConfig;
 use crate::config::OnStartTimeout;
 use crate::domain::fleet::FleetId;
 use crate::domain::history::Happening;
-use crate::domain::rollback::{Effect, Event, Policy, Rollback, State, step};
+use crate::domain::rollback::{Awaiting, Effect, Event, Policy, Rollback, State, step};
 use crate::domain::time::Timestamp;
 use crate::ledger::event;
 use crate::ledger::record::Draft;
@@ -116,6 +116,12 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             self.ports.metrics.rollback_step_finished(rollback.state.name(), took);
             if next.is_final() {
                 self.ports.metrics.rollback_finished(name, next.name());
+            }
+            if next == State::Stuck(Awaiting::Capacity)
+                && let Some(fleet) = self.fleets.get_mut(name)
+            {
+                // What was accepted has not come up in time: it is asked for once more.
+                fleet.effect = None;
             }
             event = match next {
                 // The gate is passed by what was seen already.

@@ -347,3 +347,17 @@ async fn another_writer_stops_this_one() {
     let note = stage.controller.note("controller.started", "started").await;
     assert!(matches!(note, Err(Stop::Ledger(LedgerError::Conflict { .. }))));
 }
+
+#[tokio::test]
+async fn a_start_that_brought_up_nothing_in_time_is_stuck_and_asked_for_again() {
+    let mut stage = rolled_back_to_starting().await;
+    stage.settle().await;
+    for _ in 0..70 {
+        stage.look(&[("v2", 2)], &[]).await;
+    }
+    stage.settle().await;
+    assert_eq!(stage.asked(), ["start 2 of v1", "start 2 of v1"]);
+    assert_eq!(stage.events().last().map(String::as_str), Some("rollback.stuck"));
+    stage.look(&[("v1", 2), ("v2", 2)], &[]).await;
+    assert!(stage.events().contains(&"deployment.drain_started".to_owned()));
+}

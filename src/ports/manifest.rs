@@ -4,7 +4,7 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedManifest {
     /// Canonical JSON (RFC 8785): what was signed. A JSON object with `fleet`, `serial`,
-    /// `admitted`, `denied`, `last_good`, `issued_at` and `expires_at`.
+    /// `admitted`, `denied`, `draining`, `last_good`, `issued_at` and `expires_at`.
     pub manifest_json: String,
     /// The manifest's own serial.
     pub serial: u64,

@@ -191,6 +191,8 @@ fn interval(map: &mut Map<'_, '_>, observe_for: Option<Duration>) -> Duration {
     let text = humantime::format_duration(interval);
     if interval < INTERVAL_MIN {
         map.fault_as_is("interval", format!("interval of {text} is shorter than a second"));
+    } else if interval.subsec_nanos() != 0 {
+        map.fault_as_is("interval", format!("interval of {text} is not in whole seconds"));
     } else if let Some(observe_for) = observe_for
         && interval > observe_for
     {

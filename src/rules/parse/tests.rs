@@ -173,3 +173,12 @@ proptest! {
         prop_assert!(!groups.is_empty() || !problems.is_empty());
     }
 }
+
+#[test]
+fn an_interval_is_in_whole_seconds() {
+    let text =
+        "groups:\n  - name: g\n    fleet: voice\n    interval: 1500ms\n    regressions: []\n";
+    let (_, problems) = parse(text, "rules.yml", None);
+    let said = problems.iter().map(ToString::to_string).collect::<String>();
+    assert!(said.contains("rules.yml:4:15") && said.contains("not in whole seconds"), "{said}");
+}
