@@ -28,3 +28,23 @@ async fn a_bad_version_is_rolled_back_without_a_dropped_call() {
     let audit = fleet.audit();
     assert!(audit.status.success(), "{audit:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_healthy_version_is_promoted_and_nothing_is_drained() {
+    let setup = Setup { observe_for: "20s", v2: &[], ..Setup::default() };
+    let (fleet, _calls) = Fleet::serving_on_v1(setup).await;
+    fleet.start_workers("v2").await;
+    let promoted = fleet.until_recorded("deployment.completed").await;
+    assert_eq!(promoted["version"], "v2");
+    fleet.until("v2 to be the last good", |fleet| fleet["last_good"] == "v2").await;
+
+    assert_eq!(fleet.steps(), [""; 0]);
+    for version in ["v1", "v2"] {
+        let workers = fleet.workers(version);
+        assert_eq!(workers.len(), 2, "{workers:?}");
+        assert!(workers.iter().all(|worker| worker["state"] == "ready"), "{workers:?}");
+    }
+    let facts = fleet.check("v1", "v2");
+    assert_eq!(facts["dropped"].as_array().unwrap().len(), 0, "{facts:#}");
+    assert_eq!(facts["refused"], 0, "{facts:#}");
+}
