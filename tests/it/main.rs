@@ -1,6 +1,6 @@
 //! What the parts do together, against the real Prometheus.
 
-#![expect(clippy::unwrap_used, reason = "a test whose surroundings fail fails")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test whose surroundings fail fails")]
 
 mod bad_version;
 mod counting;

@@ -37,7 +37,8 @@ impl Default for Setup {
 }
 
 pub(crate) struct Fleet {
-    pub(crate) prometheus: Prometheus,
+    /// Read by nobody: it lives as long as the fleet.
+    _prometheus: Prometheus,
     pub(crate) address: SocketAddr,
     directory: TempDir,
     controller: Option<Child>,
@@ -66,7 +67,7 @@ impl Fleet {
         assert!(made.status.success(), "{made:?}");
         let (workers, scraped) = (path.join("workers"), prometheus.directory());
         let targets = tokio::spawn(async move { keep_targets(&workers, &scraped).await });
-        Self { prometheus, address, directory, controller: None, targets }
+        Self { _prometheus: prometheus, address, directory, controller: None, targets }
     }
 
     /// With a controller that watches two workers of v1 taking calls and knows v1 as good.
