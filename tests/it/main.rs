@@ -5,4 +5,5 @@
 mod bad_version;
 mod counting;
 mod house;
+mod restart;
 mod support;

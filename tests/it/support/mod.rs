@@ -32,6 +32,16 @@ where
     }
 }
 
+/// Fails the test unless something is so for all of `time`.
+pub(crate) async fn stays(what: &str, time: Duration, is_so: impl AsyncFn() -> bool) {
+    let end = tokio::time::Instant::now() + time;
+    let mut pulse = tokio::time::interval(Duration::from_millis(100));
+    while tokio::time::Instant::now() < end {
+        assert!(is_so().await, "{what} is so no longer");
+        pulse.tick().await;
+    }
+}
+
 /// An address on the loopback interface that nobody listens on.
 pub(crate) fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
