@@ -4,6 +4,7 @@
 
 mod bad_version;
 mod counting;
+mod darkness;
 mod house;
 mod restart;
 mod support;
