@@ -8,3 +8,4 @@ mod darkness;
 mod house;
 mod restart;
 mod support;
+mod webhook;

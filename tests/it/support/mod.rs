@@ -1,5 +1,6 @@
 //! Real servers and fake workers to put around the code under test.
 
+pub(crate) mod alertmanager;
 pub(crate) mod fleet;
 pub(crate) mod prometheus;
 pub(crate) mod worker;
