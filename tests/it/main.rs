@@ -6,6 +6,7 @@ mod bad_version;
 mod counting;
 mod darkness;
 mod house;
+mod membership;
 mod restart;
 mod support;
 mod webhook;
