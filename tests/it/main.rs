@@ -7,6 +7,7 @@ mod counting;
 mod darkness;
 mod house;
 mod membership;
+mod refusals;
 mod restart;
 mod support;
 mod webhook;
