@@ -1,9 +1,14 @@
 //! What the parts do together, against the real Prometheus.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test whose surroundings fail fails")]
+#![expect(clippy::unwrap_used, reason = "a test whose surroundings fail fails")]
 
 mod bad_version;
 mod counting;
+mod darkness;
 mod false_rollbacks;
 mod house;
+mod membership;
+mod refusals;
+mod restart;
 mod support;
+mod webhook;

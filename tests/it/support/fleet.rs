@@ -26,19 +26,27 @@ pub(crate) const SECRET: &str = "a secret of the tests";
 pub(crate) struct Setup {
     pub(crate) interval: &'static str,
     pub(crate) observe_for: &'static str,
+    pub(crate) history: &'static str,
+    /// A drain is accepted when there is a file `drain`, and not before.
+    pub(crate) drain_held: bool,
     /// Further options of v2's workers.
     pub(crate) v2: &'static [&'static str],
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { interval: "2s", observe_for: "5m", v2: &["--fail-setup", "0.6"] }
+        Self {
+            interval: "2s",
+            observe_for: "5m",
+            history: "5m",
+            drain_held: false,
+            v2: &["--fail-setup", "0.6"],
+        }
     }
 }
 
 pub(crate) struct Fleet {
-    /// Read by nobody: it lives as long as the fleet.
-    _prometheus: Prometheus,
+    pub(crate) prometheus: Prometheus,
     pub(crate) address: SocketAddr,
     directory: TempDir,
     controller: Option<Child>,
@@ -47,9 +55,9 @@ pub(crate) struct Fleet {
 
 /// The interpreter that has the integration installed.
 pub(crate) fn python() -> String {
-    let name = "ROLLBACKD_PYTHON";
-    std::env::var(name)
-        .unwrap_or_else(|_| panic!("{name} is not set: run the tests by `make test`"))
+    let python = std::env::var("ROLLBACKD_PYTHON");
+    assert!(python.is_ok(), "ROLLBACKD_PYTHON is not set: run the tests by `make test`");
+    python.unwrap()
 }
 
 impl Fleet {
@@ -67,7 +75,7 @@ impl Fleet {
         assert!(made.status.success(), "{made:?}");
         let (workers, scraped) = (path.join("workers"), prometheus.directory());
         let targets = tokio::spawn(async move { keep_targets(&workers, &scraped).await });
-        Self { _prometheus: prometheus, address, directory, controller: None, targets }
+        Self { prometheus, address, directory, controller: None, targets }
     }
 
     /// With a controller that watches two workers of v1 taking calls and knows v1 as good.
@@ -94,19 +102,30 @@ impl Fleet {
 
     /// Starts the controller, for the first time or again, and waits until it has looked.
     pub(crate) async fn start_controller(&mut self) {
-        let log =
-            File::options().create(true).append(true).open(self.path("log/rollbackd")).unwrap();
-        let child = Command::new(ROLLBACKD)
-            .current_dir(self.directory.path())
-            .args(["run", "--config", "rollbackd.yml"])
+        self.controller = Some(self.spawn_controller("rollbackd.yml", &[]));
+        wait_for("rollbackd to be ready", Duration::from_secs(30), || self.get("-/ready")).await;
+    }
+
+    /// Starts a controller and does not wait for anything.
+    pub(crate) fn spawn_controller(&self, config: &str, arguments: &[&str]) -> Child {
+        let log = File::options().create(true).append(true).open(self.path("log/rollbackd"));
+        Command::new(ROLLBACKD)
+            .args(["run", "--config"])
+            .arg(self.path(config))
+            .args(arguments)
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log)
+            .stderr(log.unwrap())
             .spawn()
-            .unwrap();
-        self.controller = Some(child);
-        wait_for("rollbackd to be ready", Duration::from_secs(30), || self.get("-/ready")).await;
+            .unwrap()
+    }
+
+    /// SIGTERM, and its exit code.
+    pub(crate) fn stop_controller(&mut self) -> Option<i32> {
+        let mut controller = self.controller.take().unwrap();
+        signal(controller.id(), "TERM");
+        controller.wait().unwrap().code()
     }
 
     /// SIGKILL: no last words.
@@ -114,6 +133,15 @@ impl Fleet {
         let mut controller = self.controller.take().unwrap();
         controller.kill().unwrap();
         controller.wait().unwrap();
+    }
+
+    /// For the next controller.
+    pub(crate) fn move_to_another_address(&mut self) {
+        self.address = free_address();
+        let path = self.path("rollbackd.yml");
+        let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        config["listen"] = self.address.to_string().into();
+        std::fs::write(path, config.to_string()).unwrap();
     }
 
     pub(crate) fn log(&self) -> String {
@@ -161,6 +189,13 @@ impl Fleet {
         answer.error_for_status().ok()?.text().await.ok()
     }
 
+    /// One of rollbackd's own metrics; 0 where there is none yet.
+    pub(crate) async fn metric(&self, series: &str) -> f64 {
+        let text = self.get("metrics").await.unwrap();
+        let values = text.lines().filter_map(|line| line.strip_prefix(series));
+        values.map(|value| value.trim().parse().unwrap()).next().unwrap_or(0.0)
+    }
+
     /// Waits for something to show in the fleet's view.
     pub(crate) async fn until(&self, what: &str, shows: impl Fn(&Value) -> bool) -> Value {
         wait_for(what, Duration::from_mins(2), || async {
@@ -203,7 +238,9 @@ impl Fleet {
             .arg(self.path("records"))
             .output()
             .unwrap();
-        serde_json::from_slice(&done.stdout).unwrap_or_else(|_| panic!("{done:?}"))
+        let facts = serde_json::from_slice(&done.stdout);
+        assert!(facts.is_ok(), "{done:?}");
+        facts.unwrap()
     }
 }
 
@@ -294,15 +331,20 @@ fn write_config(directory: &Path, address: SocketAddr, prometheus: &str, setup: 
     let start = [python().as_str(), start_worker().to_str().unwrap(), "--run"].map(str::to_owned);
     let start = start.into_iter().chain([directory.to_str().unwrap().to_owned()]);
     let start: Vec<_> = start.chain(["{{version}}", "{{count}}"].map(str::to_owned)).collect();
+    let mut drain = json!({ "manifest": {} });
+    if setup.drain_held {
+        let script = r#"until [ -e "$0" ]; do sleep 0.1; done"#;
+        drain["command"] = json!(["sh", "-c", script, directory.join("drain")]);
+    }
     let fleet = json!({
         "name": "voice",
         "observe_for": setup.observe_for,
-        "history": "5m",
+        "history": setup.history,
         "workers": "openrtc_worker_info",
         "draining": "openrtc_worker_draining",
         "live": "openrtc_active_sessions",
         "start": { "command": start },
-        "drain": { "manifest": {} },
+        "drain": drain,
         "membership": { "secret_files": ["membership.secret"] },
     });
     // JSON is YAML.

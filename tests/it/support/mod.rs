@@ -1,5 +1,6 @@
 //! Real servers and fake workers to put around the code under test.
 
+pub(crate) mod alertmanager;
 pub(crate) mod fleet;
 pub(crate) mod prometheus;
 pub(crate) mod worker;
@@ -29,6 +30,16 @@ where
             return found;
         }
         assert!(tokio::time::Instant::now() < deadline, "waited {limit:?} for {what}");
+    }
+}
+
+/// Fails the test unless something is so for all of `time`.
+pub(crate) async fn stays(what: &str, time: Duration, is_so: impl AsyncFn() -> bool) {
+    let end = tokio::time::Instant::now() + time;
+    let mut pulse = tokio::time::interval(Duration::from_millis(100));
+    while tokio::time::Instant::now() < end {
+        assert!(is_so().await, "{what} is so no longer");
+        pulse.tick().await;
     }
 }
 

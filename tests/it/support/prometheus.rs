@@ -55,6 +55,13 @@ impl Prometheus {
         self.child.wait().unwrap();
     }
 
+    /// Comes back on the same address, with the same data.
+    pub(crate) async fn start_again(&mut self) {
+        self.child =
+            spawn(self.dir.path(), self.url.trim_start_matches("http://").parse().unwrap());
+        self.ready().await;
+    }
+
     pub(crate) fn source(&self) -> PrometheusSource {
         PrometheusSource::new(Settings {
             urls: vec![self.url.clone()],
