@@ -3,13 +3,15 @@
 //! **Invariant:** an effect starts only after the record of the state that asks for it is on disk,
 //! and carries the rollback's id and step, so that a repetition is harmless.
 
+use std::time::Duration;
+
 use tracing::{error, info, warn};
 
 use crate::config::FleetConfig;
 use crate::config::OnStartTimeout;
 use crate::domain::fleet::FleetId;
 use crate::domain::history::Happening;
-use crate::domain::rollback::{Awaiting, Effect, Event, Policy, Rollback, State, step};
+use crate::domain::rollback::{Effect, Event, Policy, Rollback, State, step};
 use crate::domain::time::Timestamp;
 use crate::ledger::event;
 use crate::ledger::record::Draft;
@@ -19,6 +21,12 @@ use crate::ports::platform::{DrainRequest, Platform, PlatformError, StartRequest
 
 use super::fleet::EffectState;
 use super::{Controller, Report, Stop, belongs};
+
+/// Ticks after which workers that have not come up are asked for again.
+const START_REPEAT_TICKS: u32 = 10;
+
+/// The least time before they are.
+const START_REPEAT_MIN: Duration = Duration::from_secs(10);
 
 impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
     /// Appends records. `false`: the ledger takes none now, and what depends on them must wait.
@@ -77,6 +85,13 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             return Ok(());
         }
         fleet.confirmed_at = now;
+        // Workers that were there when the platform was asked may have left since.
+        let patience = (interval.unwrap_or_default() * START_REPEAT_TICKS).max(START_REPEAT_MIN);
+        let asked = fleet.effect.as_ref().filter(|effect| effect.accepted);
+        let waits = rollback.state.effect() == Some(Effect::Start);
+        if waits && asked.is_some_and(|effect| now.since(effect.asked_at) >= patience) {
+            fleet.effect = None;
+        }
         let (bad, live) = (rollback.bad.clone(), sighting.bad_live);
         self.ports.metrics.set_draining_sessions(name, bad.as_str(), live);
         self.drive(name, Event::Seen(sighting), now).await?;
@@ -117,12 +132,6 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             if next.is_final() {
                 self.ports.metrics.rollback_finished(name, next.name());
             }
-            if next == State::Stuck(Awaiting::Capacity)
-                && let Some(fleet) = self.fleets.get_mut(name)
-            {
-                // What was accepted has not come up in time: it is asked for once more.
-                fleet.effect = None;
-            }
             event = match next {
                 // The gate is passed by what was seen already.
                 State::Gated => {
@@ -162,10 +171,11 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         let Some(config) = self.config_of(name) else { return };
         let fleet_id = fleet_id(name, config);
         let Some(fleet) = self.fleets.get_mut(name) else { return };
+        let now = self.ports.clock.now();
         if fleet.effect.as_ref().is_some_and(|known| known.effect == id) {
             return;
         }
-        fleet.effect = Some(EffectState { effect: id.clone(), accepted: false });
+        fleet.effect = Some(EffectState { effect: id.clone(), accepted: false, asked_at: now });
         let workers = fleet.seen.get(&rollback.bad).map(|seen| seen.workers.clone());
         let asked = match effect {
             Effect::Start => Asked::Start(StartRequest {

@@ -59,6 +59,8 @@ pub(crate) struct EffectState {
     pub(crate) effect: String,
     /// The platform has accepted it.
     pub(crate) accepted: bool,
+    /// When the platform was asked.
+    pub(crate) asked_at: Timestamp,
 }
 
 /// A rollout being watched by all rules of all groups.
