@@ -1,6 +1,7 @@
 //! The only wiring: from a config file to a controller that runs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -92,6 +93,7 @@ fn load(path: &Path) -> anyhow::Result<(Config, RuleSet)> {
 
 async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let (config, rules) = load(&args.config)?;
+    let _lock = if args.read_only { None } else { Some(lock(&config.ledger)?) };
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"))?;
     let listener = TcpListener::bind(config.listen)
         .await
@@ -159,6 +161,23 @@ async fn read_only(mut messages: mpsc::Receiver<Message>) {
             Message::Reload(reply) => drop(reply.send(Err("read-only".to_owned()))),
             Message::Alerted(_) | Message::Heartbeat(_) | Message::WorkerRejected { .. } => {}
         }
+    }
+}
+
+/// Keeps a second rollbackd from the same ledger, for as long as the file is held open.
+///
+/// The ledger refuses a second writer by itself, but only when the first one next appends: until
+/// then, a controller that was overtaken would go on speaking to workers.
+fn lock(ledger: &Path) -> anyhow::Result<File> {
+    let path = ledger.with_added_extension("lock");
+    let failed = || format!("failed to lock {}", path.display());
+    let file = File::create(&path).with_context(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            bail!("another rollbackd runs on the ledger {}", ledger.display())
+        }
+        Err(TryLockError::Error(error)) => Err(error).with_context(failed),
     }
 }
 
