@@ -15,16 +15,18 @@ use tracing::{error, info, warn};
 
 use crate::adapters::clock::SystemClock;
 use crate::adapters::command::{CommandPlatform, Commands};
-use crate::adapters::ledger::SqliteLedger;
+use crate::adapters::ledger::{ReplayError, SqliteLedger};
 use crate::adapters::prometheus::{self, PrometheusSource};
 use crate::cli::{audit, check, keygen};
 use crate::config::{self, Config, PrometheusConfig, SecretSource};
 use crate::controller::{Controller, Manifests, Ports};
 use crate::http::{self, Limits, Shared};
-use crate::ledger::verify::Trust;
+use crate::ledger::verify::{ChainVerifier, Trust};
 use crate::membership::MembershipVerifier;
 use crate::metrics::Metrics;
 use crate::ports::inbox::Message;
+use crate::ports::metrics::MetricSource;
+use crate::ports::platform::Platform;
 use crate::ports::view::View;
 use crate::rules::{self, RuleSet};
 use crate::signing::Signer;
@@ -101,7 +103,8 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let (inbox, messages) = mpsc::channel(INBOX_MESSAGES_MAX);
     let (view, view_seen) = watch::channel(Arc::new(View::default()));
     let (manifests, manifests_seen) = watch::channel(Arc::new(Manifests::new()));
-    let (ledger, records, signer) = open_ledger(&config, args.read_only).await?;
+    let (ledger, signer) = open_ledger(&config, args.read_only).await?;
+    let trust = Trust::Keys(BTreeSet::from([signer.public_key().to_owned()]));
     let ledger = Arc::new(ledger);
     let clock = Arc::new(SystemClock);
     let limits = Limits::default();
@@ -143,13 +146,18 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
         read_only(messages).await;
         Ok(())
     } else {
-        Controller::new(ports, config.fleets, rules, &records)?.run(messages).await
+        let mut controller = Controller::new(ports, config.fleets, rules);
+        replay(&ledger, &mut controller, trust.clone()).await?;
+        tokio::select! {
+            result = controller.run(messages) => result.context("stopped"),
+            bad = bad_signature(&ledger, trust) => Err(bad),
+        }
     };
     // A server that has ended already needs no telling.
     let _already_ended = stop.send(());
     server.await?;
     ledger.close().await;
-    result.context("stopped")
+    result
 }
 
 /// Serves what there is; refuses everything that would need the controller.
@@ -181,32 +189,65 @@ fn lock(ledger: &Path) -> anyhow::Result<File> {
     }
 }
 
-async fn open_ledger(
-    config: &Config,
-    read_only: bool,
-) -> anyhow::Result<(SqliteLedger, Vec<crate::ledger::record::Record>, Signer)> {
+async fn open_ledger(config: &Config, read_only: bool) -> anyhow::Result<(SqliteLedger, Signer)> {
     let signer = Signer::load(&config.signing_key_file).with_context(|| {
         format!(
             "failed to load the signing key (`rollbackd keygen {}` makes one)",
             config.signing_key_file.display()
         )
     })?;
-    if read_only {
-        let ledger = SqliteLedger::open_read_only(&config.ledger).await?;
-        return Ok((ledger, Vec::new(), signer));
-    }
-    let ledger = SqliteLedger::open(&config.ledger, signer.clone()).await?;
-    let trusted = BTreeSet::from([signer.public_key().to_owned()]);
-    match ledger.verified(Trust::Keys(trusted)).await {
-        Ok(records) => {
-            info!(ledger = %config.ledger.display(), records = records.len(), "ledger verified");
-            Ok((ledger, records, signer))
+    let ledger = if read_only {
+        SqliteLedger::open_read_only(&config.ledger).await?
+    } else {
+        SqliteLedger::open(&config.ledger, signer.clone()).await?
+    };
+    Ok((ledger, signer))
+}
+
+/// Tells the controller everything that was recorded, once all of it has been seen to hold.
+async fn replay<S: MetricSource, P: Platform>(
+    ledger: &SqliteLedger,
+    controller: &mut Controller<S, P, SqliteLedger>,
+    trust: Trust,
+) -> anyhow::Result<()> {
+    let mut told = Ok(());
+    let take = |record| {
+        if told.is_ok() {
+            told = controller.replay(&record);
         }
-        Err(broken) => bail!(
-            "failed to verify the ledger: {broken}; nothing will be decided on it. \
-             `--read-only` serves it as it is"
-        ),
+    };
+    match ledger.replay(trust, take).await {
+        Ok(records) => info!(records, "ledger verified"),
+        Err(broken) => return Err(unverified(&broken)),
     }
+    told.context("stopped")
+}
+
+/// Checks every signature in the ledger, which a start does not wait for; returns only if one is
+/// not what it should be.
+async fn bad_signature(ledger: &SqliteLedger, trust: Trust) -> anyhow::Error {
+    let mut verifier = ChainVerifier::new(trust);
+    match ledger.verify_each(&mut verifier, drop).await {
+        Ok(()) => {
+            info!(records = verifier.summary().records, "every signature verified");
+            std::future::pending().await
+        }
+        Err(ReplayError::Broken { path, broken }) => {
+            unverified(&ReplayError::Broken { path, broken })
+        }
+        Err(ReplayError::Ledger(unread)) => {
+            // The controller's own appends tell whether the file is in order.
+            warn!(%unread, "the signatures could not be checked");
+            std::future::pending().await
+        }
+    }
+}
+
+fn unverified(broken: &ReplayError) -> anyhow::Error {
+    anyhow::anyhow!(
+        "failed to verify the ledger: {broken}; nothing will be decided on it. \
+         `--read-only` serves it as it is"
+    )
 }
 
 fn verifiers(config: &Config) -> anyhow::Result<BTreeMap<String, MembershipVerifier>> {

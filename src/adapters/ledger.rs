@@ -15,7 +15,7 @@ use sqlx::{Sqlite, Transaction};
 
 use crate::ledger::chain::{FIRST_PREVIOUS, seal};
 use crate::ledger::record::{Draft, Record};
-use crate::ledger::verify::{BrokenRecord, ChainVerifier, Trust};
+use crate::ledger::verify::{BrokenRecord, ChainVerifier, Signatures, Trust};
 use crate::ports::ledger::{Ledger, LedgerError};
 use crate::signing::{Signer, canonical_json};
 
@@ -173,22 +173,28 @@ impl SqliteLedger {
                 return Ok(());
             }
             for stored in page {
-                let record = verifier.check_stored(stored.seq, &stored.json).map_err(|broken| {
-                    ReplayError::Broken { path: self.path.display().to_string(), broken }
-                })?;
-                take(record);
+                let checked = verifier.check_stored(stored.seq, &stored.json);
+                take(checked.map_err(|broken| self.broken(broken))?);
             }
         }
     }
 
-    /// Every record, verified: what recovery folds over.
+    /// Feeds every record to `take`, in order; returns how many there are.
+    ///
+    /// Checks every hash, and the last signature after the last record: until this has returned,
+    /// nothing may be done on what `take` was given.
     ///
     /// # Errors
     /// The first record that does not hold, or why the file could not be read.
-    pub async fn verified(&self, trust: Trust) -> Result<Vec<Record>, ReplayError> {
-        let mut records = Vec::new();
-        self.verify_each(&mut ChainVerifier::new(trust), |record| records.push(record)).await?;
-        Ok(records)
+    pub async fn replay(&self, trust: Trust, take: impl FnMut(Record)) -> Result<u64, ReplayError> {
+        let mut verifier = ChainVerifier::with(trust, Signatures::Last);
+        self.verify_each(&mut verifier, take).await?;
+        let summary = verifier.finish().map_err(|broken| self.broken(broken))?;
+        Ok(summary.records)
+    }
+
+    fn broken(&self, broken: BrokenRecord) -> ReplayError {
+        ReplayError::Broken { path: self.path.display().to_string(), broken }
     }
 
     async fn append_in(

@@ -9,6 +9,13 @@
 
 mod answer;
 mod settings;
+/// The series in an answer's body, as [`PrometheusSource`] reads it; for benchmarks.
+#[doc(hidden)]
+#[must_use]
+pub fn series_of(body: &[u8]) -> Option<Vec<Series>> {
+    answer::parse(body).ok()
+}
+
 #[cfg(test)]
 mod tests;
 

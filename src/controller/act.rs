@@ -70,7 +70,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         let seq = self.last_seq;
         let fleet = self.fleets.entry(name.to_owned()).or_default();
         fleet.history.apply(seq, at, &happening).map_err(|why| Stop::Impossible { seq, why })?;
-        self.publish();
+        self.publish_one(name);
         Ok(true)
     }
 

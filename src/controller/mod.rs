@@ -158,19 +158,12 @@ pub struct Controller<S, P, L> {
 }
 
 impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
-    /// A controller in the state that `records` tell of.
-    ///
-    /// # Errors
-    /// When a record does not read or cannot have happened.
-    pub fn new(
-        ports: Ports<S, P, L>,
-        configs: Vec<FleetConfig>,
-        rules: RuleSet,
-        records: &[Record],
-    ) -> Result<Self, Stop> {
+    /// A controller that remembers nothing; [`Controller::replay`] tells it what was recorded.
+    #[must_use]
+    pub fn new(ports: Ports<S, P, L>, configs: Vec<FleetConfig>, rules: RuleSet) -> Self {
         let now = ports.clock.now();
         let entries = configs.into_iter().map(|c| Entry::new(Arc::new(c), &rules, now)).collect();
-        let mut controller = Self {
+        Self {
             ports,
             entries,
             rules,
@@ -179,14 +172,14 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             ready: false,
             ledger_failing: None,
             reports: mpsc::channel(REPORTS_MAX),
-        };
-        for record in records {
-            controller.replay(record)?;
         }
-        Ok(controller)
     }
 
-    fn replay(&mut self, record: &Record) -> Result<(), Stop> {
+    /// Takes the next record of the ledger, from the first on, before it runs.
+    ///
+    /// # Errors
+    /// When the record does not read or cannot have happened.
+    pub fn replay(&mut self, record: &Record) -> Result<(), Stop> {
         self.last_seq = record.seq;
         if let Some(told) = event::from_record(record)? {
             let fleet = self.fleets.entry(told.fleet).or_default();

@@ -29,7 +29,7 @@ use crate::signing::{Signer, canonical_json};
 
 use super::decide::{Judgement, threshold_log10};
 use super::fleet::{Fleet, RuleWatch};
-use super::{Controller, Manifests, belongs};
+use super::{Controller, belongs};
 
 /// How long a worker may believe a manifest it has.
 const MANIFEST_LIFE: Duration = Duration::from_hours(24);
@@ -38,22 +38,24 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
     /// Signs the manifests that have changed, or are half through their life.
     pub(super) fn publish(&self) {
         let now = self.ports.clock.now();
-        let before = self.ports.manifests.borrow().clone();
-        let mut after = Manifests::new();
-        for (name, fleet) in &self.fleets {
-            let known = before
-                .get(name)
-                .filter(|signed| signed.serial == fleet.history.serial() && is_young(signed, now));
-            let signed = known.cloned().or_else(|| sign(&self.ports.signer, name, fleet, now));
-            if let Some(signed) = signed {
-                after.insert(name.clone(), signed);
-            } else {
-                error!(fleet = name, "the manifest could not be signed");
+        for name in self.fleets.keys() {
+            let young = |signed: &SignedManifest| is_young(signed, now);
+            if !self.ports.manifests.borrow().get(name).is_some_and(young) {
+                self.publish_one(name);
             }
         }
-        if after != *before {
-            self.ports.manifests.send_replace(Arc::new(after));
-        }
+    }
+
+    /// Signs one fleet's manifest anew and replaces it at once.
+    pub(super) fn publish_one(&self, name: &str) {
+        let Some(fleet) = self.fleets.get(name) else { return };
+        let Some(signed) = sign(&self.ports.signer, name, fleet, self.ports.clock.now()) else {
+            error!(fleet = name, "the manifest could not be signed");
+            return;
+        };
+        self.ports.manifests.send_modify(|manifests| {
+            Arc::make_mut(manifests).insert(name.to_owned(), signed);
+        });
     }
 
     /// Replaces the view.

@@ -156,7 +156,10 @@ impl Stage {
             load_rules: Box::new(|| Err("no files in a test".to_owned())),
         };
         let records = ledger.records.lock().unwrap().clone();
-        let controller = Controller::new(ports, vec![config()], rules(), &records).unwrap();
+        let mut controller = Controller::new(ports, vec![config()], rules());
+        for record in &records {
+            controller.replay(record).unwrap();
+        }
         Self { controller, platform, ledger, clock }
     }
 

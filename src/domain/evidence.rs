@@ -5,16 +5,25 @@
 //! `1/α` with a chance of at most `α`, however often anyone looks. `docs/detection.md` derives
 //! the formulas that this module names.
 //!
-//! **Invariant:** one update allocates nothing, and every quantity is kept as a logarithm, so that
-//! a million failing sessions neither overflow nor lose digits.
-
-use std::f64::consts::LN_10;
+//! **Invariant:** one update allocates nothing ([`Detector`] is `Copy`), and evidence is kept as
+//! [`Scaled`], so that a million failing sessions neither overflow nor lose digits.
 
 use super::counts::{Counts, Tick};
+use super::scaled::Scaled;
 use super::share::{Share, Tolerance};
 
 /// By how much an alternative multiplies the odds of a failure.
 const ALTERNATIVES: [f64; 5] = [1.5, 2.2, 4.0, 10.0, 50.0];
+
+/// The alternatives' natural logarithms.
+#[expect(clippy::excessive_precision, reason = "all digits that an f64 has")]
+const LN_ALTERNATIVES: [f64; 5] = [
+    0.405_465_108_108_164_38,
+    0.788_457_360_364_270_17,
+    1.386_294_361_119_890_62,
+    std::f64::consts::LN_10,
+    3.912_023_005_428_146_06,
+];
 
 /// Sessions started on both sides together that close a pooled tick, unless a rule says otherwise.
 pub const POOL_SESSIONS: u64 = 100;
@@ -57,10 +66,12 @@ impl Evidence {
     }
 }
 
-/// Both tests of one rule on one candidate. `Clone` is cheap: look ahead on a copy.
-#[derive(Clone, Debug)]
+/// Both tests of one rule on one candidate. Look ahead on a copy.
+#[derive(Clone, Copy, Debug)]
 pub struct Detector {
     settings: DetectorSettings,
+    /// The ceiling's [`shifts`]: they depend on nothing else.
+    ceiling_shifts: [f64; 5],
     ticks_seen: u32,
     /// Sessions live on the candidate in the tick before.
     live_before: f64,
@@ -69,13 +80,13 @@ pub struct Detector {
     evidence: Evidence,
 }
 
-/// One test's evidence: `S_g` of each alternative in logarithms, and the open pooled tick.
+/// One test's evidence: `S_g` of each alternative, and the open pooled tick.
 ///
 /// The two tests pool apart: the one against the baseline until both sides together have started
 /// enough sessions, the one against the ceiling until enough of the candidate's were at risk.
 #[derive(Clone, Copy, Debug)]
 struct Mixture {
-    log_s: [f64; 5],
+    sums: [Scaled; 5],
     open: Open,
 }
 
@@ -95,9 +106,11 @@ impl Detector {
     /// A detector that has seen nothing.
     #[must_use]
     pub fn new(settings: DetectorSettings) -> Self {
-        let nothing = Mixture { log_s: [f64::NEG_INFINITY; 5], open: Open::default() };
+        let nothing = Mixture { sums: [Scaled::ZERO; 5], open: Open::default() };
+        let ceiling_odds = settings.ceiling.map_or(0.0, |share| share.get() / (1.0 - share.get()));
         Self {
             settings,
+            ceiling_shifts: shifts(ceiling_odds),
             ticks_seen: 0,
             live_before: 0.0,
             baseline: nothing,
@@ -126,9 +139,10 @@ impl Detector {
             let log10 = self.baseline.take(&part, exponents, |open| started(open) >= pool);
             self.evidence.baseline_log10 = Some(log10);
         }
-        if let Some(ceiling) = ceiling {
+        if ceiling.is_some() {
             let part = Open { candidate, control: Counts::default(), at_risk, weight };
-            let exponents = |open: &Open| ceiling_exponents(open, ceiling, dispersion);
+            let shifts = &self.ceiling_shifts;
+            let exponents = |open: &Open| ceiling_exponents(open, shifts, dispersion);
             let log10 = self.ceiling.take(&part, exponents, |open| open.at_risk >= pool);
             self.evidence.ceiling_log10 = Some(log10);
         }
@@ -179,9 +193,9 @@ impl Mixture {
         self.open.control += part.control;
         self.open.at_risk += part.at_risk;
         self.open.weight += part.weight;
-        let (after, log10) = mix(&self.log_s, self.open.weight, &exponents(&self.open));
+        let (after, log10) = mix(&self.sums, self.open.weight, &exponents(&self.open));
         if is_full(&self.open) {
-            *self = Self { log_s: after, open: Open::default() };
+            *self = Self { sums: after, open: Open::default() };
         }
         log10
     }
@@ -210,46 +224,40 @@ fn baseline_exponents(open: &Open, tolerance: Tolerance, dispersion: f64) -> [f6
     let Some(odds) = risk_odds(open) else { return [0.0; 5] };
     let failed = open.candidate.failed as f64;
     let failed_in_all = failed + open.control.failed as f64;
-    exponents(failed, failed_in_all, tolerance.get() * odds, dispersion)
+    exponents(failed, failed_in_all, &shifts(tolerance.get() * odds), dispersion)
 }
 
 /// ln of each alternative's likelihood ratio, candidate's failures among its sessions at risk.
-fn ceiling_exponents(open: &Open, ceiling: Share, dispersion: f64) -> [f64; 5] {
-    let null_odds = ceiling.get() / (1.0 - ceiling.get());
+fn ceiling_exponents(open: &Open, shifts: &[f64; 5], dispersion: f64) -> [f64; 5] {
     let failed = (open.candidate.failed as f64).min(open.at_risk);
-    exponents(failed, open.at_risk, null_odds, dispersion)
+    exponents(failed, open.at_risk, shifts, dispersion)
+}
+
+/// `ln((1+odds)/(1+g·odds))` for each alternative: what a trial adds that is no hit.
+fn shifts(null_odds: f64) -> [f64; 5] {
+    ALTERNATIVES.map(|g| ((1.0 + null_odds) / (1.0 + g * null_odds)).ln())
 }
 
 /// `ln [ (q_g/q_0)^hits · ((1−q_g)/(1−q_0))^(trials−hits) ]^(1/φ)` with odds `g·odds` and `odds`,
-/// in the form that needs one logarithm an alternative:
-/// `(hits·ln g + trials·ln((1+odds)/(1+g·odds))) / φ`.
-fn exponents(hits: f64, trials: f64, null_odds: f64, dispersion: f64) -> [f64; 5] {
-    ALTERNATIVES.map(|g| {
-        let shift = ((1.0 + null_odds) / (1.0 + g * null_odds)).ln();
-        (hits * g.ln() + trials * shift) / dispersion
-    })
+/// as `(hits·ln g + trials·shift) / φ`.
+fn exponents(hits: f64, trials: f64, shifts: &[f64; 5], dispersion: f64) -> [f64; 5] {
+    let mut exponents = [0.0; 5];
+    for (exponent, (ln_g, shift)) in exponents.iter_mut().zip(LN_ALTERNATIVES.iter().zip(shifts)) {
+        *exponent = (hits * ln_g + trials * shift) / dispersion;
+    }
+    exponents
 }
 
-/// `LR_g · (S_g + w)` for each alternative, in logarithms, and log10 of their mean.
-fn mix(log_s: &[f64; 5], weight: f64, exponents: &[f64; 5]) -> ([f64; 5], f64) {
-    let log_weight = weight.ln();
-    let mut after = [0.0; 5];
-    for g in 0..after.len() {
-        after[g] = log_add(log_s[g], log_weight) + exponents[g];
+/// `LR_g · (S_g + w)` for each alternative, and log10 of their mean.
+fn mix(sums: &[Scaled; 5], weight: f64, exponents: &[f64; 5]) -> ([Scaled; 5], f64) {
+    let weight = Scaled::new(weight);
+    let mut after = [Scaled::ZERO; 5];
+    let mut total = Scaled::ZERO;
+    for (after, (sum, exponent)) in after.iter_mut().zip(sums.iter().zip(exponents)) {
+        *after = (*sum + weight) * Scaled::exp(*exponent);
+        total = total + *after;
     }
-    let largest = after.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    if largest == f64::NEG_INFINITY {
-        return (after, f64::NEG_INFINITY);
-    }
-    let sum: f64 = after.iter().map(|value| (value - largest).exp()).sum();
-    let mean = largest + (sum / after.len() as f64).ln();
-    (after, mean / LN_10)
-}
-
-/// `ln(e^a + e^b)`.
-fn log_add(a: f64, b: f64) -> f64 {
-    let (large, small) = if a > b { (a, b) } else { (b, a) };
-    if small == f64::NEG_INFINITY { large } else { large + (small - large).exp().ln_1p() }
+    (after, (total * Scaled::new(1.0 / sums.len() as f64)).log10())
 }
 
 /// `φ`: how much more the failures of `chunks` scatter than independent sessions' would.

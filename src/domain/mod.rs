@@ -11,6 +11,7 @@ pub mod manifest;
 pub mod membership;
 pub mod observation;
 pub mod rollback;
+mod scaled;
 pub mod share;
 pub mod template;
 pub mod time;

@@ -95,6 +95,23 @@ pub fn content_hash(record: &Record) -> Result<[u8; 32], serde_json::Error> {
     Ok(Sha256::digest(canonical_json(&content)?).into())
 }
 
+/// The same hash, from the record's canonical JSON: `json` without its `hash` and `signature`.
+///
+/// `None` when they are not where canonical JSON has them. Neither can also stand inside another
+/// field: both are made from everything else.
+pub(super) fn stored_hash(json: &[u8], record: &Record) -> Option<[u8; 32]> {
+    let json = std::str::from_utf8(json).ok()?;
+    let hash = format!(r#""hash":"{}","#, record.hash);
+    let signature = format!(r#""signature":"{}","#, record.signature);
+    let (before, rest) = json.split_once(&hash)?;
+    let (between, after) = rest.split_once(&signature)?;
+    let mut digest = Sha256::new();
+    for part in [before, between, after] {
+        digest.update(part);
+    }
+    Some(digest.finalize().into())
+}
+
 /// Gives the draft its place `seq` after the record with the hash `previous`, and signs it.
 ///
 /// The record is what a later read of its JSON gives: `1.0` has become `1`.
@@ -183,6 +200,16 @@ mod tests {
             String::from_utf8(canonical_json(&record).unwrap()).unwrap(), @r#"{"actor":"rollbackd","event":"deployment.rolled_back","from_version":"v1","hash":"bcd42f27bddc588131ca5ca30e7dbd901160f9ddeab1513aa6796440fbefc7ec","key":"ea4a6c63e29c520abef5507b132ec5f9954776aebebe7b92421eea691446d22c","log10":2,"previous":"0000000000000000000000000000000000000000000000000000000000000000","result":"ok","seq":1,"share":0.1,"signature":"48db35c9db197fa944b5ef6865fcdf2c51ae9fa9073c24e341cae77621f6332f2b04abe13f6f1d4009df179d5da843b577cd15b171c5aac8077ce773e9730e02","target":"voice","timestamp":"2026-01-01T00:00:00.000Z","version":"v2"}"#
         );
         assert_eq!(record.extra["log10"], json!(2), "not what a read would give");
+    }
+
+    #[test]
+    fn the_hash_of_what_is_stored_is_the_hash_of_its_content() {
+        let extra = json!({"a": {"hash": "x"}, "signature_of": "y", "zz": ["\"hash\":\"\","]});
+        let record = sealed(extra).unwrap();
+        let json = canonical_json(&record).unwrap();
+        assert_eq!(stored_hash(&json, &record).unwrap(), content_hash(&record).unwrap());
+        let other = Record { hash: "0".repeat(64), ..record };
+        assert_eq!(stored_hash(&json, &other), None);
     }
 
     #[test]
