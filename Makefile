@@ -14,7 +14,8 @@ demo: ## Watch a bad version being rolled back; HEALTHY=1 for a good one being p
 test: ## Format, lints, docs, and every test, the end-to-end ones included
 	@scripts/test
 
-bench: ## Measure the detection
+bench: ## Measure speed and memory: the table in the README
+	@scripts/setup packages
 	cargo bench --locked
 
 fmt: ## Format Rust and Python

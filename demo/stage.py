@@ -95,6 +95,8 @@ class Stage:
         options = [
             *("--rollbackd-url", self.url, "--secret-file", str(secret)),
             *("--public-key-file", str(self.run / "rollbackd.key.pub")),
+            # Two scrapes.
+            *("--linger", "2"),
         ]
         workers = {"all": {"options": options}, "by_version": {"v2": self._options}}
         (self.run / "workers.json").write_text(json.dumps(workers))

@@ -9,6 +9,7 @@
 mod families;
 
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
@@ -51,6 +52,9 @@ impl AlertResult {
 pub struct Metrics {
     registry: Registry,
     families: Families,
+    /// The state each rollout is shown in, by fleet and version: to find the series that goes
+    /// without going through all of them.
+    rollout_states: Arc<Mutex<HashMap<(String, String), String>>>,
 }
 
 impl Metrics {
@@ -60,7 +64,11 @@ impl Metrics {
     /// Only when a name stands here twice or is not a name.
     pub fn new(version: &str) -> prometheus::Result<Self> {
         let registry = Registry::new_custom(Some("rollbackd".to_owned()), None)?;
-        let metrics = Self { families: Families::register(&registry)?, registry };
+        let metrics = Self {
+            families: Families::register(&registry)?,
+            registry,
+            rollout_states: Arc::default(),
+        };
         with(&metrics.families.build_info, &[version], |gauge| gauge.set(1.0));
         // A counter that exists at 0 shows its first step.
         for result in AlertResult::ALL {
@@ -116,12 +124,17 @@ impl Metrics {
 
     /// The state a rollout is in; the series of the state before goes.
     pub fn set_rollout_state(&self, fleet: &str, version: &str, state: &str) {
-        forget(&self.families.rollout_state, |label, value| match label {
-            "fleet" => value == fleet,
-            "version" => value == version,
-            _ => value != state,
-        });
+        let rollout = (fleet.to_owned(), version.to_owned());
+        let before = self.states().insert(rollout, state.to_owned());
+        if let Some(before) = before.filter(|before| before != state) {
+            // Not there only if the version was forgotten in between.
+            drop(self.families.rollout_state.remove_label_values(&[fleet, version, &before]));
+        }
         with(&self.families.rollout_state, &[fleet, version, state], |gauge| gauge.set(1.0));
+    }
+
+    fn states(&self) -> MutexGuard<'_, HashMap<(String, String), String>> {
+        self.rollout_states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A rollback came to its end.
@@ -164,6 +177,7 @@ impl Metrics {
 
     /// A version has gone from a fleet: so do its series.
     pub fn forget_version(&self, fleet: &str, version: &str) {
+        self.states().remove(&(fleet.to_owned(), version.to_owned()));
         let gauges = [
             &self.families.session_failure_ratio,
             &self.families.evidence_log10,
@@ -181,6 +195,7 @@ impl Metrics {
 
     /// A fleet has gone: so do its series.
     pub fn forget_fleet(&self, fleet: &str) {
+        self.states().retain(|(known, _), _| known != fleet);
         let gauges = [
             &self.families.session_failure_ratio,
             &self.families.evidence_log10,

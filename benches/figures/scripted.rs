@@ -20,7 +20,7 @@ pub(super) fn serve(body: impl Fn() -> String + Send + 'static) -> u16 {
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            let mut request = [0; 65_536];
+            let mut request = [0; 16_384];
             // A request in two packets would be answered early; nobody here minds.
             let _length = stream.read(&mut request).unwrap_or(0);
             let body = body();

@@ -66,7 +66,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         for name in &names {
             self.discover(name, &config, &seen, plan.at, interval).await?;
         }
-        let ahead = self.take_ticks(&config, &groups, plan, answer, &names);
+        let mut ahead = self.take_ticks(&config, &groups, plan, answer, &names);
         for name in &names {
             if let Some(fleet) = self.fleets.get_mut(name) {
                 fleet.begin_watches(&groups);
@@ -77,7 +77,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
                     entry.out_of_turn = true;
                 }
             }
-            self.judge_fleet(name, &config, &groups, &ahead, plan.at).await?;
+            self.judge_fleet(name, &config, &groups, &mut ahead, plan.at).await?;
             self.see_rollback(name, plan.at).await?;
         }
         self.ports.metrics.evaluation_finished(plan.at, took);
@@ -158,7 +158,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         name: &str,
         config: &FleetConfig,
         groups: &[Group],
-        ahead: &BTreeMap<(String, Version, usize), Vec<RuleWatch>>,
+        ahead: &mut BTreeMap<(String, Version, usize), Vec<RuleWatch>>,
         at: Timestamp,
     ) -> Result<(), Stop> {
         let threshold = threshold_log10(config.false_rollback_rate, groups);
@@ -295,7 +295,7 @@ fn judge(
     name: &str,
     rollout: &Rollout,
     threshold: f64,
-    ahead: &BTreeMap<(String, Version, usize), Vec<RuleWatch>>,
+    ahead: &mut BTreeMap<(String, Version, usize), Vec<RuleWatch>>,
 ) -> Judgement {
     let mut judgement = Judgement {
         verdict: Verdict::Healthy,
@@ -306,16 +306,16 @@ fn judge(
     };
     let groups = fleet.watches.get(&rollout.candidate).map(|watch| &watch.groups);
     for (index, watch) in groups.into_iter().flatten() {
-        let early = ahead.get(&(name.to_owned(), rollout.candidate.clone(), *index));
-        let Some(rules) = early.or(watch.rules.as_ref()) else {
+        let early = ahead.remove(&(name.to_owned(), rollout.candidate.clone(), *index));
+        let Some(rules) = early.or_else(|| watch.rules.clone()) else {
             judgement.complete = false;
             continue;
         };
         judgement.counted_until = judgement.counted_until.min(watch.cursor);
-        for (number, rule) in rules.iter().enumerate() {
+        for (number, rule) in rules.into_iter().enumerate() {
             judgement.verdict = judgement.verdict.max(rule.observation.verdict(threshold));
             judgement.has_sessions |= rule.observation.total().candidate.started > 0;
-            judgement.rules.push((*index, number, rule.clone()));
+            judgement.rules.push((*index, number, rule));
         }
     }
     judgement

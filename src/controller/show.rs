@@ -39,7 +39,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
     pub(super) fn publish(&self) {
         let now = self.ports.clock.now();
         for name in self.fleets.keys() {
-            let young = |signed: &SignedManifest| is_young(signed, now);
+            let young = |signed: &SignedManifest| now.since(signed.issued_at) < MANIFEST_LIFE / 2;
             if !self.ports.manifests.borrow().get(name).is_some_and(young) {
                 self.publish_one(name);
             }
@@ -142,13 +142,6 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         };
         self.entries.iter().flat_map(of_entry).collect()
     }
-}
-
-fn is_young(signed: &SignedManifest, now: Timestamp) -> bool {
-    let manifest: Option<Value> = serde_json::from_str(&signed.manifest_json).ok();
-    let issued = manifest.as_ref().and_then(|manifest| manifest["issued_at"].as_str());
-    let issued = issued.and_then(crate::ledger::record::parse_rfc3339);
-    issued.is_some_and(|issued| now.since(issued) < MANIFEST_LIFE / 2)
 }
 
 fn rules_of(group: &Group, config: &FleetConfig) -> Vec<RuleView> {
@@ -258,6 +251,7 @@ fn sign(signer: &Signer, name: &str, fleet: &Fleet, now: Timestamp) -> Option<Si
         signature: signer.sign(&bytes),
         manifest_json: String::from_utf8(bytes).ok()?,
         serial: manifest.serial,
+        issued_at: now,
         key: signer.public_key().to_owned(),
     })
 }

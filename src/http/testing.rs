@@ -119,6 +119,7 @@ impl Bench {
             SignedManifest {
                 manifest_json: json!({ "serial": serial, "denied": denied }).to_string(),
                 serial,
+                issued_at: Timestamp::from_millis(0),
                 key: "aa".to_owned(),
                 signature: "bb".to_owned(),
             },

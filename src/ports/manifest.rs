@@ -1,5 +1,7 @@
 //! A manifest as it is published: signed, and never taken apart again on the way to a worker.
 
+use crate::domain::time::Timestamp;
+
 /// A manifest's bytes and the signature over exactly these bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedManifest {
@@ -8,6 +10,8 @@ pub struct SignedManifest {
     pub manifest_json: String,
     /// The manifest's own serial.
     pub serial: u64,
+    /// When it was signed.
+    pub issued_at: Timestamp,
     /// The Ed25519 public key, hex.
     pub key: String,
     /// Ed25519 over `manifest_json`, hex.

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterable
 from typing import NoReturn
 
@@ -21,15 +22,26 @@ logger = logging.getLogger("rollbackd_openrtc")
 EXIT_DRAINED = 75
 """The version was told to drain, and the worker left after its last session."""
 
+LINGER_SECONDS = 20.0
+"""A scrape interval of 15 s and some: what the last calls did is scraped before the worker goes."""
+
 EXIT_DENIED = 78
 """The version was denied before the worker served; it did not start."""
 
 
-def run(pool: AgentPool, settings: Settings, *, tenants: Iterable[str] = ()) -> NoReturn:
+def run(
+    pool: AgentPool,
+    settings: Settings,
+    *,
+    tenants: Iterable[str] = (),
+    linger_seconds: float = LINGER_SECONDS,
+) -> NoReturn:
     """Serve until told to stop, or until this version has drained on a manifest's word.
 
     Exits with 0 after an ordinary end, `EXIT_DRAINED` or `EXIT_DENIED`. Metrics
     go to `prometheus_client`'s default registry; serving them is the caller's.
+    After its last call it stays for `linger_seconds`, so that Prometheus sees how
+    that call ended: a worker that vanishes with calls on it counts as a failure.
     """
     worker = PoolWorker(pool, worker_id=settings.worker_id, tenants=tenants)
     heartbeat = Heartbeat(settings, worker)
@@ -53,6 +65,7 @@ def run(pool: AgentPool, settings: Settings, *, tenants: Iterable[str] = ()) -> 
     try:
         pool.run()
     finally:
+        time.sleep(linger_seconds)
         if left.is_set():
             sys.exit(EXIT_DRAINED)
     sys.exit(0)

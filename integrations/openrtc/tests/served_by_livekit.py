@@ -22,7 +22,7 @@ def main() -> None:
     )
     pool.server._host = "127.0.0.1"
     pool.server.setup_fnc = PrewarmResources(vad=None, turn_detection_factory=None).store
-    run(pool, Settings(url, "voice", "w1", secret, public_key, wait_seconds=1))
+    run(pool, Settings(url, "voice", "w1", secret, public_key, wait_seconds=1), linger_seconds=1)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from asyncio.subprocess import PIPE, Process
 
 from tests.conftest import SECRET, FakeRollbackd, Signer, until
@@ -31,8 +32,11 @@ async def a_pool_under_livekits_own_command_line_leaves_with_75_when_told_to_dra
     try:
         await until(lambda: any("wait" in query for query in rollbackd.queries), seconds=30)
         rollbackd.answer = signer.manifest(serial=2, denied=["v2"], draining=["v2"])
+        await until(lambda: rollbackd.beats[-1]["draining"], seconds=30)
+        said_goodbye = time.monotonic()
         _, stderr = await asyncio.wait_for(process.communicate(), 30)
         assert process.returncode == 75, stderr.decode()
+        assert time.monotonic() - said_goodbye > 0.9, "gone before the last scrape"
         assert rollbackd.beats[-1]["draining"]
     finally:
         if process.returncode is None:

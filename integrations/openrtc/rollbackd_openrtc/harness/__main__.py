@@ -157,7 +157,10 @@ async def _run(options: Options, record: Record) -> tuple[int, str]:
     beat = asyncio.create_task(heartbeat.run()) if heartbeat is not None else None
     traffic = asyncio.create_task(control.make_traffic())
     try:
-        return await _until_over(worker, heartbeat, server, beat)
+        code, reason = await _until_over(worker, heartbeat, server, beat)
+        if code != EXIT_CUT_DOWN:
+            await asyncio.sleep(options.linger)
+        return code, reason
     finally:
         drains.notice.remove()
         for task in (traffic, beat, void):

@@ -32,6 +32,7 @@ class Options:
     fail_agent: str | None
     fail_tenant: str | None
     failure_limit: int
+    linger: float
     seed: int
 
 
@@ -94,6 +95,13 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         type=int,
         default=1_000_000,
         help="OpenRTC's consecutive_failure_limit: so many failures cut the worker down",
+    )
+    add(
+        "--linger",
+        type=not_negative,
+        default=0.0,
+        metavar="SECONDS",
+        help="stay so long after the last call, for a last scrape",
     )
     found = parser.parse_args(arguments)
     if found.rollbackd_url and not (found.secret_file and found.public_key_file):
