@@ -6,6 +6,10 @@ use clap::Parser;
 use rollbackd::app::{Cli, run};
 use tracing_subscriber::EnvFilter;
 
+/// A look at a thousand fleets makes and drops hundreds of thousands of small strings.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main(worker_threads = 2)]
 async fn main() -> ExitCode {
     let cli = Cli::parse();

@@ -18,6 +18,10 @@ mod webhook;
 
 use std::time::Duration;
 
+/// As in the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// One line of the table.
 struct Figure {
     what: &'static str,

@@ -59,9 +59,11 @@ impl Source {
         let mut comma = "";
         for fleet in (0..FLEETS).filter(|_| value.is_some()) {
             for version in 1..=self.versions.load(Ordering::SeqCst) {
-                let labels = format!(
-                    r#""region":"r{fleet}","deployment_version":"v{version}","worker_id":"w{version}""#
-                );
+                let mut labels =
+                    format!(r#""region":"r{fleet}","deployment_version":"v{version}""#);
+                if expr.starts_with("count by") {
+                    write!(labels, r#","worker_id":"w{version}""#).unwrap();
+                }
                 write!(text, r#"{comma}{{"metric":{{{labels}}},"values":["#).unwrap();
                 let mut at = first;
                 while at <= last {

@@ -1,6 +1,6 @@
 //! Reading answers: from series to counts per fleet and version.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::config::FleetConfig;
 use crate::domain::counts::Counts;
@@ -93,7 +93,7 @@ fn count(value: f64) -> u64 {
 /// One rule's counts, by fleet, version and end of the window.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
-    cells: BTreeMap<(String, Version), BTreeMap<Timestamp, Cell>>,
+    cells: HashMap<(String, Version), BTreeMap<Timestamp, Cell>>,
 }
 
 /// What one window holds.
