@@ -6,7 +6,7 @@
 //! the formulas that this module names.
 //!
 //! **Invariant:** one update allocates nothing ([`Detector`] is `Copy`), and evidence is kept as
-//! [`Scaled`], so that a million failing sessions neither overflow nor lose digits.
+//! `Scaled`, so that a million failing sessions neither overflow nor lose digits.
 
 use super::counts::{Counts, Tick};
 use super::scaled::Scaled;
