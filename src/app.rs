@@ -17,14 +17,14 @@ use crate::adapters::clock::SystemClock;
 use crate::adapters::command::{CommandPlatform, Commands};
 use crate::adapters::ledger::{ReplayError, SqliteLedger};
 use crate::adapters::prometheus::{self, PrometheusSource};
-use crate::cli::{audit, check, keygen};
+use crate::cli::{audit, check, keygen, operate};
 use crate::config::{self, Config, PrometheusConfig, SecretSource};
 use crate::controller::{Controller, Manifests, Ports};
 use crate::http::{self, Limits, Shared};
 use crate::ledger::verify::{ChainVerifier, Trust};
 use crate::membership::MembershipVerifier;
 use crate::metrics::Metrics;
-use crate::ports::inbox::Message;
+use crate::ports::inbox::{Message, Refusal};
 use crate::ports::metrics::MetricSource;
 use crate::ports::platform::Platform;
 use crate::ports::view::View;
@@ -50,6 +50,20 @@ enum Command {
     Check(check::Args),
     /// Make a signing key.
     Keygen(keygen::KeygenArgs),
+    /// Show the fleets of a running rollbackd.
+    Status(operate::StatusArgs),
+    /// Roll back a version by hand, whatever the evidence says.
+    Rollback(operate::VersionArgs),
+    /// Roll back a candidate that waits for a person's word (`mode: approve`).
+    Approve(operate::VersionArgs),
+    /// Have a fleet left alone: nothing is promoted or rolled back by itself.
+    Pause(operate::PauseArgs),
+    /// End a pause.
+    Resume(operate::ActArgs),
+    /// Lift the denial of a version; it is observed as a new candidate.
+    Allow(operate::AllowArgs),
+    /// End the rollback under way as it stands; its bad version stays denied.
+    Abandon(operate::ActArgs),
     /// Verify or export the ledger.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -78,6 +92,13 @@ pub async fn run(cli: Cli) -> anyhow::Result<u8> {
         }
         Command::Check(args) => Ok(check::run(&args, &mut out)?),
         Command::Keygen(args) => Ok(keygen::run(&args, &mut out)?),
+        Command::Status(args) => Ok(operate::status(&args, &mut out).await?),
+        Command::Rollback(args) => Ok(operate::versioned("rollback", &args, &mut out).await?),
+        Command::Approve(args) => Ok(operate::versioned("approve", &args, &mut out).await?),
+        Command::Pause(args) => Ok(operate::pause(&args, &mut out).await?),
+        Command::Resume(args) => Ok(operate::plain("resume", &args, &mut out).await?),
+        Command::Allow(args) => Ok(operate::allow(&args, &mut out).await?),
+        Command::Abandon(args) => Ok(operate::plain("abandon", &args, &mut out).await?),
         Command::Audit(command) => Ok(audit::run(&command, &mut out).await?),
     }
 }
@@ -117,6 +138,7 @@ async fn serve(args: &RunArgs) -> anyhow::Result<()> {
         verifiers: verifiers(&config)?,
         clock: clock.clone(),
         limits,
+        takes_orders: config.listen.ip().is_loopback(),
     });
     info!(listen = %listener.local_addr()?, fleets = config.fleets.len(), "serving");
     let (stop, stopped) = oneshot::channel::<()>();
@@ -167,6 +189,9 @@ async fn read_only(mut messages: mpsc::Receiver<Message>) {
         match message {
             Message::Shutdown => return,
             Message::Reload(reply) => drop(reply.send(Err("read-only".to_owned()))),
+            Message::Order(_, reply) => {
+                drop(reply.send(Err(Refusal::Conflict("it runs read-only".to_owned()))));
+            }
             Message::Alerted(_) | Message::Heartbeat(_) | Message::WorkerRejected { .. } => {}
         }
     }

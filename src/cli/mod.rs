@@ -8,6 +8,7 @@ use crate::signing::KeyFileError;
 pub mod audit;
 pub mod check;
 pub mod keygen;
+pub mod operate;
 
 /// The command did what it was asked to.
 pub const EXIT_OK: u8 = 0;
@@ -24,6 +25,14 @@ pub enum CommandError {
     /// A key cannot be read or made.
     #[error(transparent)]
     Key(#[from] KeyFileError),
+    /// The running rollbackd did not answer.
+    #[error("{url}: {reason}")]
+    Unanswered {
+        /// Where it was asked.
+        url: String,
+        /// What happened.
+        reason: String,
+    },
     /// The output cannot be written.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),

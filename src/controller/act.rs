@@ -15,6 +15,7 @@ use crate::domain::rollback::{Effect, Event, Policy, Rollback, State, step};
 use crate::domain::time::Timestamp;
 use crate::ledger::event;
 use crate::ledger::record::Draft;
+use crate::ports::inbox::Order;
 use crate::ports::ledger::{Ledger, LedgerError};
 use crate::ports::metrics::MetricSource;
 use crate::ports::platform::{DrainRequest, Platform, PlatformError, StartRequest};
@@ -58,12 +59,28 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
     pub(super) async fn record(
         &mut self,
         name: &str,
+        drafts: Vec<Draft>,
+        happening: Happening,
+    ) -> Result<bool, Stop> {
+        self.record_by(None, name, drafts, happening).await
+    }
+
+    /// The same, on an operator's word: the record names who, and why.
+    pub(super) async fn record_by(
+        &mut self,
+        order: Option<&Order>,
+        name: &str,
         mut drafts: Vec<Draft>,
         happening: Happening,
     ) -> Result<bool, Stop> {
         let at = self.ports.clock.now();
         let rollback = self.fleets.get(name).and_then(|f| f.history.rollback().cloned());
-        drafts.push(event::to_draft(name, at, &happening, rollback.as_ref()));
+        let mut draft = event::to_draft(name, at, &happening, rollback.as_ref());
+        if let Some(order) = order {
+            draft.actor.clone_from(&order.actor);
+            draft.extra.insert("reason".to_owned(), order.reason.as_str().into());
+        }
+        drafts.push(draft);
         if !self.append(drafts).await? {
             return Ok(false);
         }

@@ -220,7 +220,8 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             }
             Decision::RollBack => {
                 warn!(fleet = name, version = %candidate, reason = sentence, "rolling back");
-                self.choose(name, rollout, vec![draft], sentence, at).await?;
+                let workers = rollout.baseline_workers;
+                self.choose(name, &rollout.candidate, workers, vec![draft], sentence, at).await?;
             }
             Decision::Escalate(_) | Decision::Hold(_) if news => {
                 warn!(fleet = name, version = %candidate, decision = decision.name(), reason);
@@ -234,36 +235,37 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         Ok(())
     }
 
-    /// The first step: both versions, and how many workers must carry the load.
-    async fn choose(
+    /// The first step: both versions, and how many workers must carry the load: as many as the
+    /// bad version has, and no fewer than `workers_min`. `false`: it is not recorded.
+    pub(super) async fn choose(
         &mut self,
         name: &str,
-        rollout: &Rollout,
+        bad: &Version,
+        workers_min: u32,
         drafts: Vec<crate::ledger::record::Draft>,
         reason: String,
         at: Timestamp,
-    ) -> Result<(), Stop> {
-        let Some(fleet) = self.fleets.get(name) else { return Ok(()) };
-        let Some(good) = fleet.history.last_good_except(Some(&rollout.candidate)) else {
-            return Ok(());
-        };
+    ) -> Result<bool, Stop> {
+        let Some(fleet) = self.fleets.get(name) else { return Ok(false) };
+        let Some(good) = fleet.history.last_good_except(Some(bad)) else { return Ok(false) };
         let workers = |version| fleet.seen.get(version).map_or(0, |seen| seen.workers.len());
-        let needed = u32::try_from(workers(&rollout.candidate)).unwrap_or(u32::MAX);
+        let needed = u32::try_from(workers(bad)).unwrap_or(u32::MAX);
         let seq = self.last_seq + drafts.len() as u64 + 1;
         let rollback = Rollback {
             id: format!("{name}-{seq}"),
-            bad: rollout.candidate.clone(),
+            bad: bad.clone(),
             good: good.clone(),
-            workers_needed: needed.max(rollout.baseline_workers).max(1),
+            workers_needed: needed.max(workers_min).max(1),
             reason,
             chosen_at: at,
             state: State::Chosen,
             state_since: at,
         };
-        if self.record(name, drafts, Happening::RollbackChosen { rollback }).await? {
+        let recorded = self.record(name, drafts, Happening::RollbackChosen { rollback }).await?;
+        if recorded {
             self.drive(name, Event::Settled, at).await?;
         }
-        Ok(())
+        Ok(recorded)
     }
 }
 

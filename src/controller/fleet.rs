@@ -270,6 +270,7 @@ impl Fleet {
             observation_over: at >= rollout.observe_until,
             has_sessions,
             has_last_good: self.history.last_good_except(Some(&rollout.candidate)).is_some(),
+            paused: self.history.paused(at).is_some(),
             rolling_back: self.history.rollback().is_some(),
             within_limits: rollbacks < usize::try_from(config.limits.rollbacks).unwrap_or(0),
             mode: config.mode,

@@ -15,6 +15,7 @@ mod act;
 mod answers;
 mod decide;
 mod fleet;
+mod operate;
 mod plan;
 mod show;
 #[cfg(test)]
@@ -251,6 +252,12 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
                 let draft =
                     show::rejected(self.ports.clock.now(), &fleet, worker_id, version, reason);
                 self.append(vec![draft]).await?;
+            }
+            Message::Order(order, reply) => {
+                let done = self.take_order(&order).await?;
+                // The caller may have gone; what was done is recorded all the same.
+                drop(reply.send(done));
+                self.show();
             }
             Message::Reload(reply) => {
                 let result = self.reload();

@@ -106,8 +106,11 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
                 verdicts: verdicts(fleet, rollout, groups, threshold),
             }
         });
+        let pause = fleet.history.paused(self.ports.clock.now());
         FleetView {
             fleet: name.to_owned(),
+            paused: pause.is_some(),
+            paused_until: pause.and_then(|pause| pause.until).map(rfc3339),
             mode: entry.map_or("", |entry| mode_name(entry.config.mode)).to_owned(),
             last_good: last_good.map(ToString::to_string),
             versions: versions.collect(),

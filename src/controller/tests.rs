@@ -8,6 +8,7 @@ use super::*;
 use crate::config::{DrainVia, Limits, Mode, OnStartTimeout, StartVia, WhenUnsure};
 use crate::domain::share::{Share, Tolerance};
 use crate::ledger::chain::{FIRST_PREVIOUS, seal};
+use crate::ports::inbox::{Act, Order, Refusal};
 use crate::ports::metrics::{RangeQuery, Series};
 use crate::ports::platform::{DrainRequest, StartRequest};
 use crate::rules::SessionRule;
@@ -363,4 +364,111 @@ async fn a_start_that_brought_up_nothing_in_time_is_stuck_and_asked_for_again() 
     assert_eq!(stage.events().last().map(String::as_str), Some("rollback.stuck"));
     stage.look(&[("v1", 2), ("v2", 2)], &[]).await;
     assert!(stage.events().contains(&"deployment.drain_started".to_owned()));
+}
+
+fn order(act: Act) -> Order {
+    let (actor, reason) = ("ada".to_owned(), "a test".to_owned());
+    Order { fleet: "voice".to_owned(), act, actor, reason }
+}
+
+impl Stage {
+    async fn say(&mut self, act: Act) -> Result<String, Refusal> {
+        self.controller.take_order(&order(act)).await.unwrap()
+    }
+
+    fn last_record(&self) -> Record {
+        self.ledger.records.lock().unwrap().last().unwrap().clone()
+    }
+}
+
+fn v(text: &str) -> crate::domain::version::Version {
+    text.parse().unwrap()
+}
+
+#[tokio::test]
+async fn while_paused_nothing_is_rolled_back_and_afterwards_it_is() {
+    let mut stage = Stage::new();
+    stage.look(&[("v1", 2)], &[("v1", 20, 0)]).await;
+    let until = stage.clock.now() + INTERVAL * 8;
+    stage.say(Act::Pause { until: Some(until) }).await.unwrap();
+    let record = stage.last_record();
+    assert_eq!((record.event.as_str(), record.actor.as_str()), ("operator.paused", "ada"));
+    assert_eq!(record.extra["reason"], "a test");
+    assert!(matches!(stage.say(Act::Pause { until: None }).await, Err(Refusal::Conflict(_))));
+    let mut stage = Stage { clock: stage.clock.clone(), ..Stage::resume(stage.ledger.clone()) };
+    stage.controller.ports.clock = stage.clock.clone();
+    for _ in 0..7 {
+        stage.look(&[("v1", 2), ("v2", 2)], FAILING).await;
+    }
+    assert!(stage.controller.fleets["voice"].history.rollback().is_none());
+    assert_eq!(stage.last_record().event, "rollout.held", "{:?}", stage.events());
+    for _ in 0..3 {
+        stage.look(&[("v1", 2), ("v2", 2)], FAILING).await;
+    }
+    assert!(stage.controller.fleets["voice"].history.rollback().is_some(), "the pause is over");
+}
+
+#[tokio::test]
+async fn a_rollback_that_needs_a_person_begins_when_one_approves() {
+    let mut stage = Stage::new();
+    let entry = &mut stage.controller.entries[0];
+    Arc::make_mut(&mut entry.config).mode = Mode::Approve;
+    stage.look(&[("v1", 2)], &[("v1", 20, 0)]).await;
+    let early = stage.say(Act::Approve { version: None }).await;
+    assert_eq!(early, Err(Refusal::Conflict("no version waits for approval".to_owned())));
+    for _ in 0..3 {
+        stage.look(&[("v1", 2), ("v2", 2)], FAILING).await;
+    }
+    assert!(stage.controller.fleets["voice"].history.rollback().is_none());
+    let wrong = stage.say(Act::Approve { version: Some(v("v1")) }).await;
+    assert_eq!(wrong, Err(Refusal::Conflict("no version v1 waits for approval".to_owned())));
+    assert_eq!(stage.say(Act::Approve { version: None }).await, Ok("rolling back v2".to_owned()));
+    let events = stage.events();
+    let at = events.iter().position(|event| event == "operator.approved").unwrap();
+    assert_eq!(events[at + 1], "rollback.chosen", "in one transaction, the word first");
+    assert!(matches!(stage.say(Act::Approve { version: None }).await, Err(Refusal::Conflict(_))));
+}
+
+#[tokio::test]
+async fn a_person_can_roll_back_a_healthy_version_end_that_and_allow_it_again() {
+    let mut stage = Stage::new();
+    stage.look(&[("v1", 2)], &[("v1", 20, 0)]).await;
+    let alone = stage.say(Act::RollBack { version: Some(v("v1")) }).await;
+    assert!(matches!(alone, Err(Refusal::Conflict(why)) if why.contains("no last good version")));
+    stage.look(&[("v1", 2), ("v2", 2)], &[("v1", 20, 0), ("v2", 20, 0)]).await;
+    let unknown = stage.say(Act::RollBack { version: Some(v("v9")) }).await;
+    assert_eq!(unknown, Err(Refusal::Conflict("no version v9 is known here".to_owned())));
+    assert_eq!(stage.say(Act::RollBack { version: None }).await, Ok("rolling back v2".to_owned()));
+    assert_eq!(stage.controller.fleets["voice"].history.draining().len(), 1, "v1 is able");
+    let busy = stage.say(Act::Allow { version: v("v2") }).await;
+    assert!(matches!(busy, Err(Refusal::Conflict(why)) if why.contains("under way")));
+    stage.say(Act::Abandon).await.unwrap();
+    let record = stage.last_record();
+    assert_eq!((record.event.as_str(), record.actor.as_str()), ("rollback.abandoned", "ada"));
+    assert_eq!(
+        stage.say(Act::Abandon).await,
+        Err(Refusal::Conflict("no rollback is under way".into()))
+    );
+    stage.say(Act::Allow { version: v("v2") }).await.unwrap();
+    let again = stage.say(Act::Allow { version: v("v2") }).await;
+    assert_eq!(again, Err(Refusal::Conflict("version v2 is not denied".to_owned())));
+    stage.look(&[("v1", 2), ("v2", 2)], &[]).await;
+    assert_eq!(stage.last_record().event, "deployment.started", "a candidate again");
+}
+
+#[tokio::test]
+async fn a_word_that_cannot_be_recorded_is_not_followed() {
+    let mut stage = Stage::new();
+    stage.look(&[("v1", 2)], &[("v1", 20, 0)]).await;
+    stage.look(&[("v1", 2), ("v2", 2)], &[("v1", 20, 0), ("v2", 20, 0)]).await;
+    *stage.ledger.full.lock().unwrap() = true;
+    for act in [Act::Pause { until: None }, Act::RollBack { version: None }] {
+        let refused = stage.say(act).await;
+        assert!(matches!(refused, Err(Refusal::NotRecorded(why)) if why.contains("disk full")));
+    }
+    let history = &stage.controller.fleets["voice"].history;
+    assert!(history.paused(stage.clock.now()).is_none() && history.rollback().is_none());
+    let other = Order { fleet: "chat".to_owned(), ..order(Act::Abandon) };
+    let answer = stage.controller.take_order(&other).await.unwrap();
+    assert_eq!(answer, Err(Refusal::UnknownFleet("chat".to_owned())));
 }

@@ -32,6 +32,8 @@ pub struct Situation {
     pub has_sessions: bool,
     /// A last good version is known that is not the candidate.
     pub has_last_good: bool,
+    /// An operator said that nothing is to be decided.
+    pub paused: bool,
     /// Another rollback of this fleet is under way.
     pub rolling_back: bool,
     /// Fewer rollbacks than `limits` allows have begun.
@@ -53,11 +55,17 @@ pub enum Mode {
     Observe,
 }
 
+/// What [`decide`] says of a candidate that a person must decide on.
+pub const AWAITS_APPROVAL: &str = "would roll back; a person must approve";
+
 /// The decision table.
 #[must_use]
 pub fn decide(s: Situation) -> Decision {
     let unsure = s.verdict == Verdict::Suspect && s.observation_over;
     match s.verdict {
+        Verdict::Regressed | Verdict::Suspect | Verdict::Healthy if s.paused && !s.rolling_back => {
+            paused(s)
+        }
         _ if s.rolling_back => Decision::Hold("a rollback of this fleet is under way"),
         Verdict::Regressed => roll_back(s),
         Verdict::Suspect if unsure && s.roll_back_when_unsure => roll_back(s),
@@ -69,11 +77,20 @@ pub fn decide(s: Situation) -> Decision {
     }
 }
 
+/// What would be done is not; watching goes on.
+fn paused(s: Situation) -> Decision {
+    match decide(Situation { paused: false, ..s }) {
+        Decision::RollBack => Decision::Hold("would roll back; an operator has paused it"),
+        Decision::Promote => Decision::Hold("would promote; an operator has paused it"),
+        other @ (Decision::Wait | Decision::Escalate(_) | Decision::Hold(_)) => other,
+    }
+}
+
 fn roll_back(s: Situation) -> Decision {
     match s.mode {
         _ if !s.has_last_good => Decision::Escalate("no last good version to go back to"),
         Mode::Observe => Decision::Escalate("would roll back; the mode is observe"),
-        Mode::Approve => Decision::Escalate("would roll back; a person must approve"),
+        Mode::Approve => Decision::Escalate(AWAITS_APPROVAL),
         Mode::Automatic if !s.within_limits => {
             Decision::Escalate("would roll back; the limit on rollbacks is reached")
         }
@@ -104,6 +121,7 @@ mod tests {
         observation_over: false,
         has_sessions: true,
         has_last_good: true,
+        paused: false,
         rolling_back: false,
         within_limits: true,
         mode: Mode::Automatic,
@@ -130,6 +148,9 @@ mod tests {
             ("limit reached",                  Situation { verdict: Regressed, within_limits: false, ..YOUNG }, "escalate"),
             ("dry run",                        Situation { verdict: Regressed, mode: Mode::Observe, ..YOUNG },  "escalate"),
             ("a person confirms",              Situation { verdict: Regressed, mode: Mode::Approve, ..YOUNG },  "escalate"),
+            ("paused, would roll back",        Situation { verdict: Regressed, paused: true, ..YOUNG },         "hold"),
+            ("paused, would promote",          Situation { paused: true, ..OLD },                        "hold"),
+            ("paused, nothing to do",          Situation { paused: true, ..YOUNG },                      "wait"),
             ("already on the way back",        Situation { verdict: Regressed, rolling_back: true, ..YOUNG },   "hold"),
         ];
         for (name, situation, want) in cases {

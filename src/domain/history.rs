@@ -32,6 +32,18 @@ pub enum Happening {
         /// It is the last good version now.
         version: Version,
     },
+    /// An operator said that nothing is to be decided.
+    Paused {
+        /// The end; none: until resumed.
+        until: Option<Timestamp>,
+    },
+    /// An operator ended the pause.
+    Resumed,
+    /// An operator lifted a version's denial.
+    Allowed {
+        /// It may start again.
+        version: Version,
+    },
     /// A rollback was decided.
     RollbackChosen {
         /// In [`State::Chosen`].
@@ -70,6 +82,16 @@ pub enum Impossible {
     /// A rollout that is not there ended.
     #[error("no rollout of version {0} is under way")]
     Rollout(Version),
+    /// A version was allowed that nobody denied, or whose rollback is under way.
+    #[error("version {0} cannot be allowed")]
+    Allowed(Version),
+}
+
+/// A pause that an operator asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pause {
+    /// The end; none: until resumed.
+    pub until: Option<Timestamp>,
 }
 
 /// One fleet's remembered state.
@@ -79,6 +101,7 @@ pub struct FleetHistory {
     denied: BTreeSet<Version>,
     rollouts: BTreeMap<Version, Rollout>,
     rollbacks: Vec<Rollback>,
+    pause: Option<Pause>,
     serial: u64,
 }
 
@@ -107,11 +130,23 @@ impl FleetHistory {
                 ended.ok_or_else(|| Impossible::Rollout(version.clone()))?;
                 self.make_last_good(version);
             }
+            Happening::Paused { until } => self.pause = Some(Pause { until: *until }),
+            Happening::Resumed => self.pause = None,
+            Happening::Allowed { version } => {
+                if !self.denied.contains(version)
+                    || self.rollback().is_some_and(|r| r.bad == *version)
+                {
+                    return Err(Impossible::Allowed(version.clone()));
+                }
+                self.denied.remove(version);
+            }
             Happening::RollbackChosen { rollback } => {
                 if self.rollback().is_some() || rollback.state != State::Chosen {
                     return Err(Impossible::Rollback(rollback.id.clone()));
                 }
                 self.rollouts.remove(&rollback.bad);
+                // Allowed again one day, it is a candidate, not the last good version.
+                self.promoted.retain(|version| *version != rollback.bad);
                 self.denied.insert(rollback.bad.clone());
                 self.rollbacks.push(rollback.clone());
             }
@@ -198,6 +233,12 @@ impl FleetHistory {
         self.rollbacks.last().filter(|rollback| !rollback.state.is_final())
     }
 
+    /// The pause that holds at `at`.
+    #[must_use]
+    pub fn paused(&self, at: Timestamp) -> Option<Pause> {
+        self.pause.filter(|pause| pause.until.is_none_or(|until| at < until))
+    }
+
     /// The `seq` of the last record that changed anything: the manifest's serial.
     #[must_use]
     pub fn serial(&self) -> u64 {
@@ -244,6 +285,37 @@ mod tests {
         .unwrap();
         assert_eq!(history.last_good(), Some(&v("v1")));
         assert!(history.denied().contains(&v("v2")));
+    }
+
+    #[test]
+    fn a_version_that_was_rolled_back_is_a_candidate_when_it_is_allowed_again() {
+        let mut story = vec![
+            Happening::BaselineAdopted { version: v("v1") },
+            Happening::BaselineAdopted { version: v("v2") },
+            Happening::RollbackChosen { rollback: rollback("v2", "v1") },
+        ];
+        let allowed = Happening::Allowed { version: v("v2") };
+        let too_early = told(&[story.clone(), vec![allowed.clone()]].concat());
+        assert_eq!(too_early, Err(Impossible::Allowed(v("v2"))), "its rollback is under way");
+        story.push(Happening::RollbackMoved { id: "voice-v2".to_owned(), state: State::Abandoned });
+        story.push(allowed.clone());
+        let history = told(&story).unwrap();
+        assert!(history.denied().is_empty() && history.draining().is_empty());
+        assert_eq!(history.last_good(), Some(&v("v1")));
+        assert!(!history.was_promoted(&v("v2")));
+        story.push(allowed);
+        assert_eq!(told(&story), Err(Impossible::Allowed(v("v2"))), "nobody denies it");
+    }
+
+    #[test]
+    fn a_pause_ends_when_it_was_said_to_or_when_resumed() {
+        let at = Timestamp::from_millis;
+        let history = told(&[Happening::Paused { until: Some(at(10)) }]).unwrap();
+        assert!(history.paused(at(9)).is_some());
+        assert!(history.paused(at(10)).is_none());
+        let endless = Happening::Paused { until: None };
+        assert!(told(std::slice::from_ref(&endless)).unwrap().paused(at(i64::MAX)).is_some());
+        assert!(told(&[endless, Happening::Resumed]).unwrap().paused(at(0)).is_none());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! ```text
 //! Alertmanager ── alerts ────┐                     ┌── view ────── api, health ──► people, load balancers
 //! workers ────── heartbeat ──┼──► inbox ► controller ── manifests ─ membership ──► workers, coordinators
-//! operators ──── reload ─────┘                     └── metrics ─── health ───────► Prometheus
+//! operators ── reload, acts ──┘                     └── metrics ─── health ───────► Prometheus
 //! ```
 //!
 //! **Invariant:** a handler decides nothing about a fleet. It checks what came in, hands it to the
@@ -14,6 +14,7 @@ mod api;
 mod claim;
 mod health;
 mod membership;
+mod operate;
 mod problem;
 mod refusals;
 mod router;
@@ -65,6 +66,8 @@ pub struct Shared<L> {
     pub clock: Arc<dyn Clock>,
     /// What a peer may cost.
     pub limits: Limits,
+    /// Whether an operator's word is taken: only where none but this machine can speak.
+    pub takes_orders: bool,
 }
 
 /// What a peer may cost.
@@ -110,6 +113,7 @@ struct App {
     verifiers: BTreeMap<String, MembershipVerifier>,
     clock: Arc<dyn Clock>,
     limits: Limits,
+    takes_orders: bool,
     refusals: Refusals,
     /// Whether the last webhook was malformed, and that was logged.
     malformed_logged: AtomicBool,

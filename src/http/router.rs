@@ -10,7 +10,7 @@ use axum::routing::{get, post};
 
 use super::api::Archive;
 use super::refusals::Refusals;
-use super::{App, Problem, Shared, alerts, api, health, membership};
+use super::{App, Problem, Shared, alerts, api, health, membership, operate};
 use crate::ports::ledger::Ledger;
 
 /// All endpoints. Further ones can be merged in, as long as they bring no fallback of their own.
@@ -25,6 +25,7 @@ pub fn router<L: Ledger>(shared: Shared<L>) -> Router {
         verifiers: shared.verifiers,
         clock: shared.clock,
         limits,
+        takes_orders: shared.takes_orders,
         refusals: Refusals::default(),
         malformed_logged: AtomicBool::new(false),
     });
@@ -38,6 +39,7 @@ pub fn router<L: Ledger>(shared: Shared<L>) -> Router {
         .route("/api/v1/fleets", get(api::fleets))
         .route("/api/v1/fleets/{fleet}", get(api::fleet))
         .route("/api/v1/fleets/{fleet}/manifest", get(api::manifest))
+        .route("/api/v1/fleets/{fleet}/{act}", post(operate::act))
         .route("/api/v1/rollbacks", get(api::rollbacks))
         .route("/api/v1/rollbacks/{id}", get(api::rollback))
         .route("/api/v1/rules", get(api::rules))

@@ -78,7 +78,16 @@ pub(super) fn bench() -> Bench {
     bench_with(Shelf(Ok(3)))
 }
 
+/// As where others than this machine can speak.
+pub(super) fn bench_that_takes_no_orders() -> Bench {
+    make(Shelf(Ok(3)), false)
+}
+
 pub(super) fn bench_with(ledger: Shelf) -> Bench {
+    make(ledger, true)
+}
+
+fn make(ledger: Shelf, takes_orders: bool) -> Bench {
     let (inbox, receiver) = mpsc::channel(4);
     let (view, view_receiver) = watch::channel(Arc::default());
     let (manifests, manifests_receiver) = watch::channel(Manifests::default());
@@ -94,6 +103,7 @@ pub(super) fn bench_with(ledger: Shelf) -> Bench {
         verifiers: BTreeMap::from([("voice".to_owned(), verifier)]),
         clock: Arc::new(Stopped),
         limits: Limits::default(),
+        takes_orders,
     };
     Bench { router: router(shared), inbox: receiver, view, manifests, metrics }
 }
@@ -143,7 +153,7 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    async fn of(response: Response<Body>) -> Self {
+    pub(super) async fn of(response: Response<Body>) -> Self {
         let (parts, body) = response.into_parts();
         let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
         let content_type = parts.headers.get("content-type").map(|v| v.to_str().unwrap());

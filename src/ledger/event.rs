@@ -58,6 +58,12 @@ pub fn to_draft(
         }
         Happening::RolloutEnded { candidate } => ("rollout.ended", "gone", Some(candidate)),
         Happening::Promoted { version } => ("deployment.completed", "ok", Some(version)),
+        Happening::Paused { until } => {
+            extra.insert("until".to_owned(), until.map_or(Value::Null, |at| rfc3339(at).into()));
+            ("operator.paused", "ok", None)
+        }
+        Happening::Resumed => ("operator.resumed", "ok", None),
+        Happening::Allowed { version } => ("operator.allowed", "ok", Some(version)),
         Happening::RollbackChosen { rollback } => {
             describe(&mut extra, rollback);
             extra.insert("workers_needed".to_owned(), rollback.workers_needed.into());
@@ -139,6 +145,14 @@ pub fn from_record(record: &Record) -> Result<Option<Remembered>, Unreadable> {
         "deployment.started" => Happening::RolloutStarted { rollout: fields.rollout()? },
         "rollout.ended" => Happening::RolloutEnded { candidate: fields.version()? },
         "deployment.completed" => Happening::Promoted { version: fields.version()? },
+        "operator.paused" => Happening::Paused {
+            until: match record.extra.get("until") {
+                None | Some(Value::Null) => None,
+                Some(_) => Some(fields.time("until")?),
+            },
+        },
+        "operator.resumed" => Happening::Resumed,
+        "operator.allowed" => Happening::Allowed { version: fields.version()? },
         "rollback.chosen" => Happening::RollbackChosen { rollback: fields.rollback()? },
         "rollback.gated" => fields.moved(State::Gated)?,
         "rollback.starting" => fields.moved(State::Starting)?,

@@ -5,6 +5,64 @@ use std::collections::BTreeMap;
 use tokio::sync::oneshot;
 
 use crate::domain::membership::Heartbeat;
+use crate::domain::time::Timestamp;
+use crate::domain::version::Version;
+
+/// What an operator wants of a fleet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Start no rollback and promote nothing by itself, until then or until resumed.
+    Pause {
+        /// The end; none: an operator resumes.
+        until: Option<Timestamp>,
+    },
+    /// End the pause.
+    Resume,
+    /// Roll back a candidate that waits for a person's word.
+    Approve {
+        /// Which; none: the only one that waits.
+        version: Option<Version>,
+    },
+    /// Roll back a version, whatever the evidence says.
+    RollBack {
+        /// Which; none: the only candidate.
+        version: Option<Version>,
+    },
+    /// Lift a version's denial: it may start, and is observed as a new candidate.
+    Allow {
+        /// Which.
+        version: Version,
+    },
+    /// End the rollback under way as it stands.
+    Abandon,
+}
+
+/// An operator's word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// The fleet, as its id writes itself.
+    pub fleet: String,
+    /// What to do.
+    pub act: Act,
+    /// Who says so.
+    pub actor: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Why an order was not carried out. Nothing has changed then.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No such fleet is configured or seen.
+    #[error("there is no fleet `{0}`")]
+    UnknownFleet(String),
+    /// The fleet is not in a state for it; the text says what it is in.
+    #[error("{0}")]
+    Conflict(String),
+    /// The ledger takes no record now, so nothing may be done.
+    #[error("the ledger takes no record: {0}")]
+    NotRecorded(String),
+}
 
 /// One thing that happened outside; sent over a bounded channel.
 #[derive(Debug)]
@@ -24,6 +82,8 @@ pub enum Message {
         /// Why it was refused.
         reason: String,
     },
+    /// An operator's word; the answer says in a sentence what was done.
+    Order(Order, oneshot::Sender<Result<String, Refusal>>),
     /// Read the rule files again; the answer is what is wrong with them.
     Reload(oneshot::Sender<Result<(), String>>),
     /// Finish what is in hand and stop.

@@ -30,6 +30,10 @@ pub struct FleetView {
     pub versions: Vec<VersionView>,
     /// Candidates under observation.
     pub rollouts: Vec<RolloutView>,
+    /// An operator has paused it: nothing is promoted or rolled back by itself.
+    pub paused: bool,
+    /// When the pause ends, RFC 3339; none: when an operator resumes.
+    pub paused_until: Option<String>,
     /// The id of the rollback under way.
     pub rollback: Option<String>,
     /// Why nothing can be decided at the moment, if so.

@@ -8,6 +8,7 @@ mod darkness;
 mod false_rollbacks;
 mod house;
 mod membership;
+mod operator;
 mod refusals;
 mod restart;
 mod support;

@@ -1,0 +1,312 @@
+//! `rollbackd status`, and an operator's acts: a client of a running rollbackd's API.
+//!
+//! Exit codes: 0 done, 1 refused (the answer says why), 2 not answered or not understood.
+
+use std::io::Write;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+use super::{CommandError, EXIT_FAILED, EXIT_OK};
+
+/// How long an answer may take; rollbackd itself gives up a little earlier.
+const ANSWER_MAX: Duration = Duration::from_secs(35);
+
+/// Where rollbackd is.
+#[derive(Clone, Debug, Args)]
+pub struct Server {
+    /// The running rollbackd.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "ROLLBACKD_URL",
+        default_value = "http://127.0.0.1:9788"
+    )]
+    url: String,
+}
+
+/// Arguments of `status`.
+#[derive(Clone, Debug, Args)]
+pub struct StatusArgs {
+    /// Only this fleet.
+    fleet: Option<String>,
+    #[command(flatten)]
+    server: Server,
+    /// The API's own answer.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What every act needs.
+#[derive(Clone, Debug, Args)]
+pub struct ActArgs {
+    /// The fleet, as `status` shows it.
+    fleet: String,
+    /// Why: it goes into the ledger.
+    #[arg(long, short, value_name = "TEXT")]
+    reason: String,
+    /// Who: it goes into the ledger.
+    #[arg(long, value_name = "NAME", env = "USER", default_value = "anonymous")]
+    actor: String,
+    #[command(flatten)]
+    server: Server,
+}
+
+/// Arguments of an act on a version that may be left out.
+#[derive(Clone, Debug, Args)]
+pub struct VersionArgs {
+    /// The version; may be left out where there is only one it can be.
+    #[arg(long, value_name = "VERSION")]
+    version: Option<String>,
+    #[command(flatten)]
+    act: ActArgs,
+}
+
+/// Arguments of `allow`.
+#[derive(Clone, Debug, Args)]
+pub struct AllowArgs {
+    /// The version.
+    #[arg(long, value_name = "VERSION")]
+    version: String,
+    #[command(flatten)]
+    act: ActArgs,
+}
+
+/// Arguments of `pause`.
+#[derive(Clone, Debug, Args)]
+pub struct PauseArgs {
+    /// How long, such as `1h30m`; until resumed if left out.
+    #[arg(long = "for", value_name = "DURATION")]
+    lasting: Option<String>,
+    #[command(flatten)]
+    act: ActArgs,
+}
+
+/// An act that needs no more.
+///
+/// # Errors
+/// When rollbackd does not answer or `out` cannot be written.
+pub async fn plain(name: &str, args: &ActArgs, out: &mut impl Write) -> Result<u8, CommandError> {
+    act(name, args, Map::new(), out).await
+}
+
+/// `rollback` and `approve`.
+///
+/// # Errors
+/// When rollbackd does not answer or `out` cannot be written.
+pub async fn versioned(
+    name: &str,
+    args: &VersionArgs,
+    out: &mut impl Write,
+) -> Result<u8, CommandError> {
+    let version = args.version.iter().map(|v| ("version".to_owned(), v.as_str().into()));
+    act(name, &args.act, version.collect(), out).await
+}
+
+/// `allow`.
+///
+/// # Errors
+/// When rollbackd does not answer or `out` cannot be written.
+pub async fn allow(args: &AllowArgs, out: &mut impl Write) -> Result<u8, CommandError> {
+    let version = Map::from_iter([("version".to_owned(), args.version.as_str().into())]);
+    act("allow", &args.act, version, out).await
+}
+
+/// `pause`.
+///
+/// # Errors
+/// When rollbackd does not answer or `out` cannot be written.
+pub async fn pause(args: &PauseArgs, out: &mut impl Write) -> Result<u8, CommandError> {
+    let lasting = args.lasting.iter().map(|text| ("for".to_owned(), text.as_str().into()));
+    act("pause", &args.act, lasting.collect(), out).await
+}
+
+async fn act(
+    name: &str,
+    args: &ActArgs,
+    mut word: Map<String, Value>,
+    out: &mut impl Write,
+) -> Result<u8, CommandError> {
+    word.insert("reason".to_owned(), args.reason.as_str().into());
+    word.insert("actor".to_owned(), args.actor.as_str().into());
+    let path = format!("/api/v1/fleets/{}/{name}", escaped(&args.fleet));
+    let (done, answer) = ask(&args.server, &path, Some(json!(word))).await?;
+    if done {
+        writeln!(out, "{}: {}", args.fleet, text(&answer, "done"))?;
+        return Ok(EXIT_OK);
+    }
+    writeln!(out, "refused: {}", text(&answer, "detail"))?;
+    Ok(EXIT_FAILED)
+}
+
+/// `status`.
+///
+/// # Errors
+/// When rollbackd does not answer or `out` cannot be written.
+pub async fn status(args: &StatusArgs, out: &mut impl Write) -> Result<u8, CommandError> {
+    let path = match &args.fleet {
+        Some(fleet) => format!("/api/v1/fleets/{}", escaped(fleet)),
+        None => "/api/v1/fleets".to_owned(),
+    };
+    let (done, fleets) = ask(&args.server, &path, None).await?;
+    if !done {
+        writeln!(out, "{}", text(&fleets, "detail"))?;
+        return Ok(EXIT_FAILED);
+    }
+    if args.json {
+        writeln!(out, "{fleets:#}")?;
+        return Ok(EXIT_OK);
+    }
+    let (_, rollbacks) = ask(&args.server, "/api/v1/rollbacks", None).await?;
+    let one = std::slice::from_ref(&fleets);
+    let fleets = fleets["fleets"].as_array().map_or(one, Vec::as_slice);
+    if fleets.is_empty() {
+        writeln!(out, "no fleet has been seen yet")?;
+    }
+    for fleet in fleets {
+        write!(out, "{}", page(fleet, &rollbacks["rollbacks"]))?;
+    }
+    Ok(EXIT_OK)
+}
+
+/// A fleet's paragraph.
+fn page(fleet: &Value, rollbacks: &Value) -> String {
+    let paused = match fleet["paused_until"].as_str() {
+        _ if fleet["paused"] != true => String::new(),
+        Some(until) => format!(", paused until {until}"),
+        None => ", paused until resumed".to_owned(),
+    };
+    let (name, mode) = (text(fleet, "fleet"), text(fleet, "mode"));
+    let mut lines =
+        vec![format!("{name}  mode {mode}{paused}, last good {}", text(fleet, "last_good"))];
+    lines.extend(fleet["holding"].as_str().map(|holding| format!("holding: {holding}")));
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    for version in list(&fleet["versions"]) {
+        let denied = if version["denied"] == true { "  denied" } else { "" };
+        let name = text(&version, "version");
+        lines.push(format!(
+            "{name}  {} workers, {} live{denied}",
+            version["workers"], version["live"]
+        ));
+    }
+    for rollout in list(&fleet["rollouts"]) {
+        let (name, until) = (text(&rollout, "candidate"), text(&rollout, "observe_until"));
+        lines.push(format!("observing {name} until {until}"));
+        for verdict in list(&rollout["verdicts"]) {
+            let log10 = |key: &str| verdict[key].as_f64();
+            let strongest = log10("baseline_log10").into_iter().chain(log10("ceiling_log10"));
+            let strongest = strongest.fold(f64::NEG_INFINITY, f64::max);
+            lines.push(format!(
+                "  {}: {}, {} of {} failed, control {} of {}; evidence 10^{strongest:.1} of 10^{:.1}",
+                text(&verdict, "rule"),
+                text(&verdict, "verdict"),
+                verdict["failed"],
+                verdict["started"],
+                verdict["control_failed"],
+                verdict["control_started"],
+                log10("threshold_log10").unwrap_or(f64::NAN),
+            ));
+        }
+    }
+    let under_way = list(rollbacks).into_iter().find(|r| r["id"] == fleet["rollback"]);
+    if let Some(rollback) = under_way {
+        lines.push(format!(
+            "rolling back {} to {}: {}; {} workers and {} sessions left on it",
+            text(&rollback, "from_version"),
+            text(&rollback, "version"),
+            text(&rollback, "state"),
+            rollback["bad_workers"],
+            rollback["bad_live"],
+        ));
+    }
+    lines.join("\n  ") + "\n"
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or("none")
+}
+
+/// A name as one part of a path.
+fn escaped(name: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte);
+    let part = |byte: u8| {
+        if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }
+    };
+    name.bytes().map(part).collect()
+}
+
+/// Asks, and gives the answer and whether it is a good one.
+async fn ask(
+    server: &Server,
+    path: &str,
+    word: Option<Value>,
+) -> Result<(bool, Value), CommandError> {
+    let url = format!("{}{path}", server.url.trim_end_matches('/'));
+    let unanswered = |reason: String| CommandError::Unanswered { url: url.clone(), reason };
+    // Another part may have installed one already, which serves as well.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let client = reqwest::Client::builder().timeout(ANSWER_MAX).build();
+    let client = client.map_err(|error| unanswered(error.to_string()))?;
+    let request = match &word {
+        Some(word) => client.post(&url).json(word),
+        None => client.get(&url),
+    };
+    let cause = |error: &reqwest::Error| {
+        let mut cause: &dyn std::error::Error = error;
+        while let Some(deeper) = cause.source() {
+            cause = deeper;
+        }
+        cause.to_string()
+    };
+    let answer = request.send().await.map_err(|error| unanswered(cause(&error)))?;
+    let status = answer.status();
+    let body = answer.json().await;
+    let body: Value = body.map_err(|error| unanswered(format!("{status}: {}", cause(&error))))?;
+    Ok((status.is_success(), body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fleet_is_shown_with_what_matters_at_three_in_the_morning() {
+        let fleet = json!({
+            "fleet": "voice", "mode": "approve", "last_good": "v1", "paused": true,
+            "paused_until": null, "holding": "no worker of this fleet is seen",
+            "versions": [{"version": "v1", "workers": 2, "live": 3.0, "denied": false},
+                         {"version": "v2", "workers": 1, "live": 4.0, "denied": true}],
+            "rollouts": [{"candidate": "v3", "observe_until": "2026-01-01T00:00:00.000Z", "verdicts": [
+                {"rule": "s/F", "verdict": "suspect", "failed": 3, "started": 40, "control_failed": 1,
+                 "control_started": 50, "baseline_log10": 1.25, "ceiling_log10": null,
+                 "threshold_log10": 3.3}]}],
+            "rollback": "voice-7",
+        });
+        let rollbacks = json!([{"id": "voice-7", "from_version": "v2", "version": "v1",
+            "state": "draining", "bad_workers": 1, "bad_live": 4.0}]);
+        insta::assert_snapshot!(page(&fleet, &rollbacks), @r"
+        voice  mode approve, paused until resumed, last good v1
+          holding: no worker of this fleet is seen
+          v1  2 workers, 3.0 live
+          v2  1 workers, 4.0 live  denied
+          observing v3 until 2026-01-01T00:00:00.000Z
+            s/F: suspect, 3 of 40 failed, control 1 of 50; evidence 10^1.2 of 10^3.3
+          rolling back v2 to v1: draining; 1 workers and 4.0 sessions left on it
+        ");
+    }
+
+    #[test]
+    fn a_fleets_name_is_one_part_of_the_path() {
+        assert_eq!(escaped("voice:eu%2Fwest"), "voice:eu%252Fwest");
+        assert_eq!(escaped("a/b c"), "a%2Fb%20c");
+    }
+
+    #[tokio::test]
+    async fn a_rollbackd_that_is_not_there_is_named() {
+        let server = Server { url: "http://127.0.0.1:1/".to_owned() };
+        let args = StatusArgs { fleet: None, server, json: false };
+        let error = status(&args, &mut Vec::new()).await.unwrap_err().to_string();
+        assert!(error.starts_with("http://127.0.0.1:1/api/v1/fleets: "), "{error}");
+    }
+}

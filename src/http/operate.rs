@@ -1,0 +1,240 @@
+//! An operator's word, over HTTP.
+//!
+//! **Invariant:** no web page can speak for an operator: what a browser sends for one names its
+//! origin or is no `application/json`, and is refused. Without credentials, which are not built
+//! yet, acts are taken on a loopback address alone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::{App, Problem};
+use crate::domain::version::Version;
+use crate::ports::inbox::{Act, Message, Order, Refusal};
+
+/// The longest reason, in characters.
+const REASON_CHARS_MAX: usize = 1000;
+/// The longest name of a person, in characters.
+const ACTOR_CHARS_MAX: usize = 100;
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_hours(24 * 365);
+
+/// What comes with every act.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Word {
+    reason: String,
+    actor: Option<String>,
+    version: Option<String>,
+    #[serde(rename = "for")]
+    lasting: Option<String>,
+}
+
+/// `POST /api/v1/fleets/{fleet}/{rollback,approve,pause,resume,allow,abandon}`
+pub(super) async fn act(
+    State(app): State<Arc<App>>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    request: Request,
+) -> Result<Json<Value>, Problem> {
+    let Path((fleet, act)) = path.map_err(|rejection| Problem::bad(rejection.body_text()))?;
+    let name = act.as_str();
+    if !["rollback", "approve", "pause", "resume", "allow", "abandon"].contains(&name) {
+        return Err(Problem::not_found(format!("there is no act `{name}`")));
+    }
+    admit(&app, request.headers())?;
+    let body = app.body(request).await?;
+    let word: Word = serde_json::from_slice(&body)
+        .map_err(|error| Problem::bad(format!("not an operator's word: {error}")))?;
+    let order = order(&app, fleet, name, &word)?;
+    let (fleet, actor) = (order.fleet.clone(), order.actor.clone());
+    let (reply, replied) = oneshot::channel();
+    app.send(Message::Order(order, reply))?;
+    let outcome = timeout(app.limits.request_timeout, replied)
+        .await
+        .map_err(|_| Problem::busy("the controller took too long; see whether it was done"))?
+        .map_err(|_| Problem::busy("the controller stopped before it answered"))?;
+    match outcome {
+        Ok(done) => Ok(Json(json!({ "fleet": fleet, "actor": actor, "done": done }))),
+        Err(refusal) => Err(problem(&refusal)),
+    }
+}
+
+fn problem(refusal: &Refusal) -> Problem {
+    let status = match refusal {
+        Refusal::UnknownFleet(_) => StatusCode::NOT_FOUND,
+        Refusal::Conflict(_) => StatusCode::CONFLICT,
+        Refusal::NotRecorded(_) => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    Problem::new(status, refusal.to_string())
+}
+
+fn admit(app: &App, headers: &HeaderMap) -> Result<(), Problem> {
+    let forbidden = |why: &str| Problem::new(StatusCode::FORBIDDEN, why);
+    if !app.takes_orders {
+        return Err(forbidden(
+            "an operator's word is only taken where rollbackd listens on a loopback address",
+        ));
+    }
+    let site = headers.get("sec-fetch-site").map(axum::http::HeaderValue::as_bytes);
+    if headers.contains_key(header::ORIGIN) || site.is_some_and(|site| site != b"none") {
+        return Err(forbidden("a web page cannot speak for an operator"));
+    }
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let kind = kind.and_then(|kind| kind.split(';').next()).map(str::trim);
+    if !kind.is_some_and(|kind| kind.eq_ignore_ascii_case("application/json")) {
+        let detail = "the body must be `application/json`";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+    }
+    Ok(())
+}
+
+fn order(app: &App, fleet: String, name: &str, word: &Word) -> Result<Order, Problem> {
+    let reason = text("reason", &word.reason, REASON_CHARS_MAX)?;
+    let actor = text("actor", word.actor.as_deref().unwrap_or("anonymous"), ACTOR_CHARS_MAX)?;
+    let version = word.version.as_deref().map(|text| {
+        text.parse::<Version>().map_err(|error| Problem::bad(format!("`version`: {error}")))
+    });
+    let version = version.transpose()?;
+    let takes_version = ["rollback", "approve", "allow"].contains(&name);
+    if version.is_some() && !takes_version {
+        return Err(Problem::bad(format!("`{name}` takes no `version`")));
+    }
+    if word.lasting.is_some() && name != "pause" {
+        return Err(Problem::bad(format!("`{name}` takes no `for`")));
+    }
+    let act = match (name, version) {
+        ("rollback", version) => Act::RollBack { version },
+        ("approve", version) => Act::Approve { version },
+        ("allow", Some(version)) => Act::Allow { version },
+        ("allow", None) => return Err(Problem::bad("`allow` needs a `version`")),
+        ("pause", _) => {
+            let lasting = word.lasting.as_deref().map(lasting).transpose()?;
+            Act::Pause { until: lasting.map(|lasting| app.clock.now() + lasting) }
+        }
+        ("resume", _) => Act::Resume,
+        _ => Act::Abandon,
+    };
+    Ok(Order { fleet, act, actor, reason })
+}
+
+fn lasting(text: &str) -> Result<Duration, Problem> {
+    let lasting = humantime::parse_duration(text)
+        .map_err(|error| Problem::bad(format!("`for`: `{text}` is no duration: {error}")))?;
+    if lasting.is_zero() || lasting > PAUSE_MAX {
+        return Err(Problem::bad("`for`: expected more than nothing and at most a year"));
+    }
+    Ok(lasting)
+}
+
+fn text(field: &str, value: &str, chars_max: usize) -> Result<String, Problem> {
+    let value = value.trim();
+    if value.is_empty() || value.chars().count() > chars_max || value.contains(char::is_control) {
+        return Err(Problem::bad(format!(
+            "`{field}`: expected a line of 1 to {chars_max} characters"
+        )));
+    }
+    Ok(value.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::Request;
+    use tower::ServiceExt;
+
+    use super::super::testing::{Answer, Bench, bench};
+    use super::*;
+    use crate::domain::time::Timestamp;
+
+    async fn post(bench: &Bench, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let mut request = Request::post(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Body::from(body.to_owned())).unwrap();
+        Answer::of(bench.router.clone().oneshot(request).await.unwrap()).await
+    }
+
+    const JSON: (&str, &str) = ("content-type", "application/json; charset=utf-8");
+    const PAUSE: &str = "/api/v1/fleets/voice/pause";
+
+    #[tokio::test]
+    async fn a_word_reaches_the_controller_and_its_answer_comes_back() {
+        let outcomes = [
+            (Ok("paused".to_owned()), 200),
+            (Err(Refusal::Conflict("it is paused already".to_owned())), 409),
+            (Err(Refusal::UnknownFleet("voice".to_owned())), 404),
+            (Err(Refusal::NotRecorded("disk full".to_owned())), 503),
+        ];
+        for (outcome, status) in outcomes {
+            let mut bench = bench();
+            let mut inbox = std::mem::replace(&mut bench.inbox, tokio::sync::mpsc::channel(1).1);
+            let controller = async {
+                let Some(Message::Order(order, reply)) = inbox.recv().await else { panic!() };
+                reply.send(outcome).unwrap();
+                order
+            };
+            let body = r#"{"reason": "noisy night", "actor": "ada", "for": "1h"}"#;
+            let (answer, order) = tokio::join!(post(&bench, PAUSE, &[JSON], body), controller);
+            assert_eq!(answer.status, status, "{answer:?}");
+            let until = Some(Timestamp::from_millis(1_753_000_000_000) + Duration::from_hours(1));
+            assert_eq!(order.act, Act::Pause { until });
+            assert_eq!((order.actor.as_str(), order.reason.as_str()), ("ada", "noisy night"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_malformed_word_is_told_what_is_wrong() {
+        let bench = bench();
+        #[rustfmt::skip]
+        let cases = [
+            ("pause",    r#"{"actor": "ada"}"#,                         "missing field `reason`"),
+            ("pause",    r#"{"reason": " "}"#,                          "`reason`"),
+            ("pause",    r#"{"reason": "a\nb"}"#,                      "`reason`"),
+            ("pause",    r#"{"reason": "r", "until": "x"}"#,            "unknown field `until`"),
+            ("pause",    r#"{"reason": "r", "for": "soon"}"#,           "`for`"),
+            ("pause",    r#"{"reason": "r", "for": "0s"}"#,             "`for`"),
+            ("pause",    r#"{"reason": "r", "version": "v2"}"#,         "takes no `version`"),
+            ("resume",   r#"{"reason": "r", "for": "1h"}"#,             "takes no `for`"),
+            ("allow",    r#"{"reason": "r"}"#,                          "needs a `version`"),
+            ("rollback", r#"{"reason": "r", "version": ""}"#,           "`version`"),
+            ("abandon",  "",                                            "not an operator's word"),
+        ];
+        for (act, body, want) in cases {
+            let answer = post(&bench, &format!("/api/v1/fleets/voice/{act}"), &[JSON], body).await;
+            let detail = answer.problem(400);
+            assert!(detail.contains(want), "{act} {body}: {detail}");
+        }
+        post(&bench, "/api/v1/fleets/voice/explode", &[JSON], "{}").await.problem(404);
+    }
+
+    #[tokio::test]
+    async fn no_web_page_speaks_for_an_operator() {
+        let bench = bench();
+        let body = r#"{"reason": "r"}"#;
+        let form = ("content-type", "text/plain");
+        for (headers, status) in [
+            (vec![JSON, ("origin", "http://evil.example")], 403),
+            (vec![JSON, ("sec-fetch-site", "cross-site")], 403),
+            (vec![form], 415),
+            (vec![], 415),
+        ] {
+            post(&bench, PAUSE, &headers, body).await.problem(status);
+        }
+    }
+
+    #[tokio::test]
+    async fn away_from_loopback_nobody_is_believed() {
+        let bench = super::super::testing::bench_that_takes_no_orders();
+        let detail = post(&bench, PAUSE, &[JSON], r#"{"reason": "r"}"#).await.problem(403);
+        assert!(detail.contains("loopback"), "{detail}");
+    }
+}
