@@ -17,7 +17,7 @@ use crate::adapters::clock::SystemClock;
 use crate::adapters::command::{CommandPlatform, Commands};
 use crate::adapters::ledger::{ReplayError, SqliteLedger};
 use crate::adapters::prometheus::{self, PrometheusSource};
-use crate::cli::{audit, check, keygen, operate};
+use crate::cli::{audit, check, judge, keygen, operate};
 use crate::config::{self, Config, PrometheusConfig, SecretSource};
 use crate::controller::{Controller, Manifests, Ports};
 use crate::http::{self, Limits, Shared};
@@ -48,6 +48,7 @@ enum Command {
     Run(RunArgs),
     /// Report every problem of a config file and its rules.
     Check(check::Args),
+    Judge(judge::JudgeArgs),
     /// Make a signing key.
     Keygen(keygen::KeygenArgs),
     /// Show the fleets of a running rollbackd.
@@ -91,6 +92,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<u8> {
             serve(&args).await.map(|()| 0)
         }
         Command::Check(args) => Ok(check::run(&args, &mut out)?),
+        Command::Judge(args) => Ok(judge::run(&args, &mut out)?),
         Command::Keygen(args) => Ok(keygen::run(&args, &mut out)?),
         Command::Status(args) => Ok(operate::status(&args, &mut out).await?),
         Command::Rollback(args) => Ok(operate::versioned("rollback", &args, &mut out).await?),

@@ -7,6 +7,7 @@ use crate::signing::KeyFileError;
 
 pub mod audit;
 pub mod check;
+pub mod judge;
 pub mod keygen;
 pub mod operate;
 
@@ -25,6 +26,9 @@ pub enum CommandError {
     /// A key cannot be read or made.
     #[error(transparent)]
     Key(#[from] KeyFileError),
+    /// A file of counts does not read.
+    #[error(transparent)]
+    Counts(#[from] judge::Malformed),
     /// The running rollbackd did not answer.
     #[error("{url}: {reason}")]
     Unanswered {
