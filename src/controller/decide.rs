@@ -174,7 +174,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
                 &rollout,
                 judgement.verdict,
                 judgement.has_sessions,
-                counted,
+                (counted, at),
             );
             situation.observation_over &= judgement.complete;
             let decision = decide(situation);
@@ -225,8 +225,8 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             }
             Decision::Escalate(_) | Decision::Hold(_) if news => {
                 warn!(fleet = name, version = %candidate, decision = decision.name(), reason);
-                self.append(vec![draft]).await?;
-                if let Some(fleet) = self.fleets.get_mut(name) {
+                let recorded = self.append(vec![draft]).await?;
+                if let Some(fleet) = self.fleets.get_mut(name).filter(|_| recorded) {
                     fleet.told.insert(candidate.to_string(), reason.to_owned());
                 }
             }

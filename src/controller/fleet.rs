@@ -254,23 +254,24 @@ impl Fleet {
         })
     }
 
-    /// What is known of a candidate when a decision is due.
+    /// What is known of a candidate at `now`, when a decision is due. `counted` is how far its
+    /// observation has come, and never goes past its end: limits and pauses go by `now`.
     pub(crate) fn situation(
         &self,
         config: &FleetConfig,
         rollout: &Rollout,
         verdict: Verdict,
         has_sessions: bool,
-        at: Timestamp,
+        (counted, now): (Timestamp, Timestamp),
     ) -> Situation {
-        let recent = |chosen_at: Timestamp| at.since(chosen_at) < config.limits.per;
+        let recent = |chosen_at: Timestamp| now.since(chosen_at) < config.limits.per;
         let rollbacks = self.history.rollbacks().iter().filter(|r| recent(r.chosen_at)).count();
         Situation {
             verdict,
-            observation_over: at >= rollout.observe_until,
+            observation_over: counted >= rollout.observe_until,
             has_sessions,
             has_last_good: self.history.last_good_except(Some(&rollout.candidate)).is_some(),
-            paused: self.history.paused(at).is_some(),
+            paused: self.history.paused(now).is_some(),
             rolling_back: self.history.rollback().is_some(),
             within_limits: rollbacks < usize::try_from(config.limits.rollbacks).unwrap_or(0),
             mode: config.mode,

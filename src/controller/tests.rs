@@ -409,6 +409,49 @@ async fn while_paused_nothing_is_rolled_back_and_afterwards_it_is() {
 }
 
 #[tokio::test]
+async fn a_pause_and_a_limit_end_also_after_the_observation_is_over() {
+    for paused in [true, false] {
+        let mut stage = Stage::new();
+        stage.look(&[("v1", 2)], &[("v1", 20, 0)]).await;
+        if paused {
+            let until = stage.clock.now() + INTERVAL * 50;
+            stage.say(Act::Pause { until: Some(until) }).await.unwrap();
+        } else {
+            let limits = Limits { rollbacks: 1, per: INTERVAL * 50 };
+            Arc::make_mut(&mut stage.controller.entries[0].config).limits = limits;
+            stage.look(&[("v1", 2), ("v0", 2)], &[]).await;
+            stage.say(Act::RollBack { version: Some(v("v0")) }).await.unwrap();
+            stage.say(Act::Abandon).await.unwrap();
+        }
+        // Five minutes are observed: 30 looks.
+        for _ in 0..45 {
+            stage.look(&[("v1", 2), ("v2", 2)], FAILING).await;
+        }
+        assert!(stage.controller.fleets["voice"].history.rollback().is_none());
+        for _ in 0..8 {
+            stage.look(&[("v1", 2), ("v2", 2)], FAILING).await;
+        }
+        let rollback = stage.controller.fleets["voice"].history.rollback();
+        assert!(rollback.is_some(), "paused: {paused}, {:?}", stage.events());
+    }
+}
+
+#[tokio::test]
+async fn what_people_could_not_be_told_is_told_later() {
+    let mut stage = Stage::new();
+    Arc::make_mut(&mut stage.controller.entries[0].config).mode = Mode::Observe;
+    stage.look(&[("v1", 2)], &[("v1", 20, 0)]).await;
+    stage.look(&[("v1", 2), ("v2", 2)], &[]).await;
+    *stage.ledger.full.lock().unwrap() = true;
+    for _ in 0..4 {
+        stage.look(&[("v1", 2), ("v2", 2)], FAILING).await;
+    }
+    *stage.ledger.full.lock().unwrap() = false;
+    stage.look(&[("v1", 2), ("v2", 2)], FAILING).await;
+    assert_eq!(stage.last_record().event, "rollout.escalated");
+}
+
+#[tokio::test]
 async fn a_rollback_that_needs_a_person_begins_when_one_approves() {
     let mut stage = Stage::new();
     let entry = &mut stage.controller.entries[0];
