@@ -103,6 +103,10 @@ fn plan(fleet: &Fleet, act: &Act, now: Timestamp) -> Result<Step, String> {
             })),
         },
         Act::Approve { version } => {
+            // The verdict may no longer stand; `rollback` needs none.
+            if let Some(why) = &fleet.holding {
+                return Err(format!("nothing can be approved now: {why}"));
+            }
             let waits = |v: &&Version| {
                 fleet.told.get(v.as_str()).is_some_and(|told| told == AWAITS_APPROVAL)
             };

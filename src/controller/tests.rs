@@ -465,6 +465,11 @@ async fn a_rollback_that_needs_a_person_begins_when_one_approves() {
     assert!(stage.controller.fleets["voice"].history.rollback().is_none());
     let wrong = stage.say(Act::Approve { version: Some(v("v1")) }).await;
     assert_eq!(wrong, Err(Refusal::Conflict("no version v1 waits for approval".to_owned())));
+    let away = MetricError::Unreachable { url: "none".to_owned(), reason: "a test".to_owned() };
+    stage.controller.hold_all(0, &away);
+    let blind = stage.say(Act::Approve { version: None }).await;
+    assert!(matches!(blind, Err(Refusal::Conflict(why)) if why.contains("did not answer")));
+    stage.look(&[("v1", 2), ("v2", 2)], FAILING).await;
     assert_eq!(stage.say(Act::Approve { version: None }).await, Ok("rolling back v2".to_owned()));
     let events = stage.events();
     let at = events.iter().position(|event| event == "operator.approved").unwrap();
