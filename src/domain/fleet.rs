@@ -1,6 +1,6 @@
 //! What a fleet is called.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 /// A fleet entry's name in the config: letters, digits, `_` and `-`, at most 63.
@@ -61,7 +61,7 @@ impl fmt::Display for FleetId {
                     ':' => f.write_str("%3A")?,
                     '%' => f.write_str("%25")?,
                     '/' => f.write_str("%2F")?,
-                    other => write!(f, "{other}")?,
+                    other => f.write_char(other)?,
                 }
             }
         }

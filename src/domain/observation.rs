@@ -1,6 +1,7 @@
 //! One rule watching one candidate: which control it is compared with, and what came of it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::counts::{Counts, Tick};
 use super::evidence::{Detector, DetectorSettings, Evidence, SUSPECT_LOG10, dispersion};
@@ -45,7 +46,8 @@ pub struct Observation {
     /// The ceiling's test on the baseline itself, in the ticks in which it was the control: an
     /// outage that hits both versions is no version's fault.
     outage: Detector,
-    history: Vec<Counts>,
+    /// Shared by the copies that look ahead.
+    history: Arc<[Counts]>,
     recent: VecDeque<(u64, u64)>,
     ticks: Vec<Tick>,
     total: Tick,
@@ -65,7 +67,7 @@ impl Observation {
         Self {
             detector: Detector::new(settings),
             outage: Detector::new(DetectorSettings { tolerance: None, ..settings }),
-            history,
+            history: history.into(),
             recent: VecDeque::with_capacity(CONCURRENT_TICKS + 1),
             ticks: Vec::new(),
             total: Tick::default(),
