@@ -251,3 +251,97 @@ fn settings_that_cannot_work_are_refused_before_the_first_query() {
         assert!(!error.contains("hush"), "{error}");
     }
 }
+
+/// A certificate and its key, as files; each is its own authority.
+struct Pair {
+    certified: rcgen::CertifiedKey<rcgen::KeyPair>,
+    directory: tempfile::TempDir,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let certified = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("cert.pem"), certified.cert.pem()).unwrap();
+        let key = certified.signing_key.serialize_pem();
+        std::fs::write(directory.path().join("key.pem"), key).unwrap();
+        Self { certified, directory }
+    }
+
+    fn files(&self) -> (std::path::PathBuf, std::path::PathBuf) {
+        (self.directory.path().join("cert.pem"), self.directory.path().join("key.pem"))
+    }
+}
+
+/// A server that speaks TLS, and answers only those who show a certificate of `clients`, if any.
+async fn tls_server(own: &Pair, clients: Option<&Pair>) -> String {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .unwrap();
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(clients) => {
+            let mut roots = rustls::RootCertStore::empty();
+            roots.add(clients.certified.cert.der().clone()).unwrap();
+            let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
+                Arc::new(roots),
+                provider,
+            );
+            builder.with_client_cert_verifier(verifier.build().unwrap())
+        }
+    };
+    let key = own.certified.signing_key.serialize_der();
+    let config = builder
+        .with_single_cert(vec![own.certified.cert.der().clone()], key.try_into().unwrap())
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            // A handshake that fails is what some tests are about.
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let mut request = [0; 4096];
+            if stream.read(&mut request).await.is_ok_and(|read| read > 0) {
+                let length = EMPTY.len();
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{EMPTY}"
+                );
+                // The client may have gone.
+                drop(stream.write_all(answer.as_bytes()).await);
+                drop(stream.shutdown().await);
+            }
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn tls_is_spoken_with_a_server_that_is_trusted_and_with_no_other() {
+    let (server, client, stranger) = (Pair::new(), Pair::new(), Pair::new());
+    let open = tls_server(&server, None).await;
+    let closed = tls_server(&server, Some(&client)).await;
+    let trusting = |pair: &Pair| Tls { ca_file: Some(pair.files().0), ..Tls::default() };
+    let showing = |pair: &Pair| Tls { client: Some(pair.files()), ..trusting(&server) };
+    let blind = Tls { insecure_skip_verify: true, ..Tls::default() };
+    #[rustfmt::skip]
+    let cases = [
+        ("its authority is trusted",          &open,   trusting(&server),   true),
+        ("another authority is",              &open,   trusting(&stranger), false),
+        ("only the system's are",             &open,   Tls::default(),      false),
+        ("nothing is verified",               &open,   blind,               true),
+        ("it wants a certificate, gets none", &closed, trusting(&server),   false),
+        ("it gets one it knows",              &closed, showing(&client),    true),
+        ("it gets one it does not know",      &closed, showing(&stranger),  false),
+    ];
+    for (name, url, tls, answers) in cases {
+        let settings = Settings { urls: vec![url.clone()], tls, retries: 0, ..settings(&[]) };
+        let answer = ask(settings).await;
+        assert_eq!(answer.is_ok(), answers, "{name}: {answer:?}");
+        if let Err(error) = answer {
+            assert!(matches!(error, MetricError::Unreachable { .. }), "{name}: {error}");
+        }
+    }
+}
