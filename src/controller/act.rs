@@ -14,7 +14,7 @@ use crate::domain::history::Happening;
 use crate::domain::rollback::{Effect, Event, Policy, Rollback, State, step};
 use crate::domain::time::Timestamp;
 use crate::ledger::event;
-use crate::ledger::record::Draft;
+use crate::ledger::record::{Draft, rfc3339};
 use crate::ports::inbox::Order;
 use crate::ports::ledger::{Ledger, LedgerError};
 use crate::ports::metrics::MetricSource;
@@ -96,9 +96,16 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         let interval = self.entries.iter().find(|entry| belongs(name, entry)).map(|e| e.interval);
         let Some(fleet) = self.fleets.get_mut(name) else { return Ok(()) };
         let Some(rollback) = fleet.history.rollback().cloned() else { return Ok(()) };
+        // A clock that was put back shows the past: workers that have gone, and none of those to go.
+        if now < rollback.state_since.align_down(Duration::from_secs(1)) {
+            let since = rfc3339(rollback.state_since);
+            fleet.holding = Some(format!("the clock is behind: the rollback moved at {since}"));
+            return Ok(());
+        }
         let sighting = fleet.sighting(&rollback.good, &rollback.bad, now);
         // A look out of turn may see the same scrape again: one scrape is not two.
-        if rollback.state.drains() && now.since(fleet.confirmed_at) < interval.unwrap_or_default() {
+        if rollback.state.drains() && !now.is_past(fleet.confirmed_at, interval.unwrap_or_default())
+        {
             return Ok(());
         }
         fleet.confirmed_at = now;
@@ -106,7 +113,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         let patience = (interval.unwrap_or_default() * START_REPEAT_TICKS).max(START_REPEAT_MIN);
         let asked = fleet.effect.as_ref().filter(|effect| effect.accepted);
         let waits = rollback.state.effect() == Some(Effect::Start);
-        if waits && asked.is_some_and(|effect| now.since(effect.asked_at) >= patience) {
+        if waits && asked.is_some_and(|effect| now.is_past(effect.asked_at, patience)) {
             fleet.effect = None;
         }
         let (bad, live) = (rollback.bad.clone(), sighting.bad_live);

@@ -69,6 +69,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         let mut ahead = self.take_ticks(&config, &groups, plan, answer, &names);
         for name in &names {
             if let Some(fleet) = self.fleets.get_mut(name) {
+                fleet.put_back(plan.at);
                 fleet.begin_watches(&groups);
                 // A rollout that has just begun is compared with its past at once.
                 let unread = fleet.watches.values().flat_map(|watch| watch.groups.values());

@@ -157,6 +157,11 @@ impl Fleet {
             return found;
         };
         for version in alive {
+            // Discovered while the clock was ahead: its observation would begin some time later.
+            if self.history.rollouts().get(version).is_some_and(|r| r.started_at > at) {
+                found.happenings.push(Happening::RolloutEnded { candidate: version.clone() });
+                continue;
+            }
             let known = version == last_good || self.history.rollouts().contains_key(version);
             if known || self.is_retiring(version) {
                 continue;
@@ -181,6 +186,12 @@ impl Fleet {
         let was_good = self.history.was_promoted(version);
         let was_alive = self.seen.get(version).is_some_and(|seen| !seen.workers.is_empty());
         was_good && (was_alive || !self.looked)
+    }
+
+    /// Forgets what was counted past `now`: the clock was put back, and Prometheus is asked again.
+    pub(crate) fn put_back(&mut self, now: Timestamp) {
+        let ahead = |watch: &Watch| watch.groups.values().any(|group| group.cursor > now);
+        self.watches.retain(|_, watch| !ahead(watch));
     }
 
     /// Begins watching each rollout that is not watched yet.
@@ -295,10 +306,13 @@ impl Fleet {
             heard.insert(&member.worker_id);
             heard_live = heard_live.saturating_add(member.active_sessions);
         }
+        // An answer without any worker of the fleet's is no sight of an empty version: Prometheus
+        // may have lost its past.
+        let blind = self.seen.values().all(|seen| seen.workers.is_empty());
         Sighting {
             good_able: workers(good).saturating_sub(good.draining),
             bad_workers: workers(bad_seen).max(u32::try_from(heard.len()).unwrap_or(u32::MAX)),
-            bad_unreachable: bad_seen.unreachable,
+            bad_unreachable: bad_seen.unreachable.max(u32::from(blind)),
             bad_live: bad_seen.live.max(heard_live as f64),
         }
     }

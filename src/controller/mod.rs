@@ -203,11 +203,15 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         loop {
             let nap = self.nap();
             tokio::select! {
+                // In this order, so that a run depends on nothing but what happens. Reports first:
+                // there are never more than the looks and effects under way, so they cannot starve
+                // the inbox, as a flood of messages could starve them.
+                biased;
+                Some(report) = self.reports.1.recv() => self.take_report(report).await?,
                 message = inbox.recv() => match message {
                     None | Some(Message::Shutdown) => break,
                     Some(message) => self.take_message(message).await?,
                 },
-                Some(report) = self.reports.1.recv() => self.take_report(report).await?,
                 () = tokio::time::sleep(nap) => {}
             }
             self.start_looks();

@@ -1,5 +1,7 @@
 //! The loop, fed by hand: what it records, asks and refuses.
 
+mod faults;
+
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
@@ -269,6 +271,7 @@ async fn a_restart_repeats_the_effect_that_was_outstanding_and_records_nothing_t
     let before = stage.events();
     assert_eq!(before.last().map(String::as_str), Some("rollback.starting"));
     let mut again = Stage::resume(stage.ledger.clone());
+    *again.clock.0.lock().unwrap() = stage.clock.now();
     again.look(&[("v2", 2)], &[]).await;
     again.settle().await;
     assert_eq!(again.asked(), ["start 2 of v1"]);

@@ -38,6 +38,13 @@ impl Timestamp {
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
+
+    /// Whether `duration` has passed since `earlier`. If `earlier` lies ahead, the clock has been
+    /// put back since then, and nothing may wait until it gets there again.
+    #[must_use]
+    pub fn is_past(self, earlier: Self, duration: Duration) -> bool {
+        self < earlier || self.since(earlier) >= duration
+    }
 }
 
 impl Add<Duration> for Timestamp {
@@ -72,5 +79,13 @@ mod tests {
         assert_eq!(at(10).since(at(20)), Duration::ZERO);
         assert_eq!(at(10) + Duration::from_secs(1), at(1_010));
         assert_eq!(at(1_010) - Duration::from_secs(1), at(10));
+    }
+
+    #[test]
+    fn a_clock_that_was_put_back_lets_nothing_wait_until_it_is_there_again() {
+        let (early, late) = (Timestamp::from_millis(1000), Timestamp::from_millis(5000));
+        let second = Duration::from_secs(1);
+        assert!(late.is_past(early, second * 4) && !late.is_past(early, second * 5));
+        assert!(early.is_past(late, second * 4));
     }
 }

@@ -1,0 +1,60 @@
+//! A clock that jumps, and a Prometheus that has lost its past.
+
+use super::*;
+
+async fn confirming() -> Stage {
+    let mut stage = rolled_back_to_starting().await;
+    stage.look(&[("v1", 2), ("v2", 2)], &[]).await;
+    while stage.events().last().map(String::as_str) != Some("rollback.confirming") {
+        stage.settle().await;
+    }
+    stage
+}
+
+#[tokio::test]
+async fn an_answer_without_any_worker_does_not_prove_the_bad_version_gone() {
+    let mut stage = confirming().await;
+    for _ in 0..5 {
+        stage.look(&[], &[]).await;
+    }
+    assert_eq!(stage.events().last().map(String::as_str), Some("rollback.confirming"));
+    stage.look(&[("v1", 2)], &[]).await;
+    stage.look(&[("v1", 2)], &[]).await;
+    assert_eq!(stage.events().last().map(String::as_str), Some("rollback.clean"));
+}
+
+#[tokio::test]
+async fn a_clock_put_back_moves_no_rollback_and_one_that_was_ahead_stops_none() {
+    let mut stage = confirming().await;
+    let moved = stage.clock.now();
+    *stage.clock.0.lock().unwrap() = moved - INTERVAL * 10;
+    for _ in 0..5 {
+        stage.look(&[("v1", 2)], &[]).await;
+    }
+    assert_eq!(stage.events().last().map(String::as_str), Some("rollback.confirming"));
+    let view = stage.controller.ports.view.borrow().clone();
+    assert!(view.fleets["voice"].holding.as_ref().unwrap().contains("the clock is behind"));
+
+    *stage.clock.0.lock().unwrap() = moved + Duration::from_hours(1);
+    stage.look(&[("v1", 2), ("v2", 2)], &[]).await;
+    *stage.clock.0.lock().unwrap() = moved;
+    stage.look(&[("v1", 2)], &[]).await;
+    stage.look(&[("v1", 2)], &[]).await;
+    assert_eq!(stage.events().last().map(String::as_str), Some("rollback.clean"));
+}
+
+#[tokio::test]
+async fn ticks_counted_by_a_clock_that_was_ahead_are_counted_again() {
+    let mut stage = Stage::new();
+    stage.look(&[("v1", 2)], &[("v1", 20, 0)]).await;
+    stage.look(&[("v1", 2), ("v2", 2)], &[]).await;
+    let before = stage.clock.now();
+    *stage.clock.0.lock().unwrap() = before + Duration::from_hours(2);
+    stage.look(&[("v1", 2), ("v2", 2)], &[]).await;
+    stage.look(&[("v1", 2), ("v2", 2)], &[]).await;
+    *stage.clock.0.lock().unwrap() = before + INTERVAL;
+    for _ in 0..3 {
+        stage.look(&[("v1", 2), ("v2", 2)], FAILING).await;
+    }
+    assert!(stage.events().contains(&"rollback.chosen".to_owned()), "{:?}", stage.events());
+}

@@ -1,0 +1,155 @@
+//! The truth: workers with sessions, and what was scraped of them, second by second.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::random::Random;
+
+/// An instant query sees the last scrape for so long.
+const STALE_SECONDS: i64 = 300;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Worker {
+    pub(crate) id: String,
+    pub(crate) version: &'static str,
+    pub(crate) draining: bool,
+    /// Does not do what it is asked.
+    pub(crate) deaf: bool,
+    /// Cannot be scraped, and may have sessions.
+    pub(crate) cut_off: bool,
+    /// The seconds at which its sessions end.
+    pub(crate) sessions: Vec<i64>,
+}
+
+/// What one scrape shows of one version; counts since the scrape before.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shown {
+    pub(crate) workers: Vec<String>,
+    pub(crate) unreachable: u32,
+    pub(crate) draining: u32,
+    pub(crate) live: u32,
+    pub(crate) started: u32,
+    pub(crate) failed: u32,
+    pub(crate) dropped: u32,
+    pub(crate) died: u32,
+}
+
+pub(crate) type Scrape = BTreeMap<&'static str, Shown>;
+
+/// What the workers do, whoever looks.
+#[derive(Debug, Default)]
+pub(crate) struct World {
+    pub(crate) second: i64,
+    pub(crate) workers: Vec<Worker>,
+    /// By second; `None` where nothing was scraped.
+    pub(crate) scrapes: Vec<Option<Scrape>>,
+    /// Counted and not scraped yet.
+    pending: BTreeMap<&'static str, Shown>,
+    /// Workers of a version that are alive and take sessions, by second: the truth.
+    pub(crate) able: Vec<BTreeMap<&'static str, u32>>,
+    /// The last second at which a version had no worker.
+    pub(crate) empty_at: BTreeMap<&'static str, i64>,
+    /// Failing sessions of a thousand, by version.
+    pub(crate) failing: BTreeMap<&'static str, u64>,
+    /// Failures that a scrape has shown, by version.
+    pub(crate) shown_failures: BTreeMap<&'static str, u32>,
+    pub(crate) draining_versions: BTreeSet<String>,
+    pub(crate) denied: BTreeSet<String>,
+    pub(crate) scraping: bool,
+    born: u32,
+}
+
+impl World {
+    pub(crate) fn start(&mut self, version: &'static str, deaf: bool) {
+        // The gate: a denied worker refuses to start.
+        if self.denied.contains(version) {
+            return;
+        }
+        self.born += 1;
+        let id = format!("{version}-{}", self.born);
+        let (sessions, draining) = (Vec::new(), false);
+        self.workers.push(Worker { id, version, draining, deaf, cut_off: false, sessions });
+    }
+
+    pub(crate) fn count(&self, version: &str) -> u32 {
+        u32::try_from(self.workers.iter().filter(|w| w.version == version).count()).unwrap()
+    }
+
+    /// One worker dies with all its sessions.
+    pub(crate) fn die(&mut self, index: usize) {
+        let worker = self.workers.remove(index);
+        let lost = u32::try_from(worker.sessions.len()).unwrap();
+        let shown = self.pending.entry(worker.version).or_default();
+        shown.dropped += lost;
+        shown.died += u32::from(lost > 0);
+    }
+
+    /// What a second brings.
+    pub(crate) fn tick(&mut self, random: &mut Random) {
+        self.second += 1;
+        let now = self.second;
+        for worker in &mut self.workers {
+            worker.sessions.retain(|end| *end > now);
+            worker.draining |= !worker.deaf && self.draining_versions.contains(worker.version);
+            if worker.draining {
+                continue;
+            }
+            let shown = self.pending.entry(worker.version).or_default();
+            shown.started += 1;
+            let failing = self.failing.get(worker.version).copied().unwrap_or(0);
+            if random.in_1000(failing) {
+                shown.failed += 1;
+            } else {
+                worker.sessions.push(now + 2 + i64::try_from(random.below(20)).unwrap());
+            }
+        }
+        self.workers.retain(|worker| !worker.draining || !worker.sessions.is_empty());
+        self.scrape();
+        let mut able = BTreeMap::new();
+        for worker in self.workers.iter().filter(|worker| !worker.draining) {
+            *able.entry(worker.version).or_default() += 1;
+        }
+        self.able.push(able);
+        for version in ["v1", "v2", "v3"] {
+            if self.count(version) == 0 {
+                self.empty_at.insert(version, now);
+            }
+        }
+    }
+
+    fn scrape(&mut self) {
+        if !self.scraping {
+            self.scrapes.push(None);
+            return;
+        }
+        let mut scrape = std::mem::take(&mut self.pending);
+        for worker in &self.workers {
+            let shown = scrape.entry(worker.version).or_default();
+            if worker.cut_off {
+                shown.unreachable += 1;
+            } else {
+                shown.workers.push(worker.id.clone());
+                shown.draining += u32::from(worker.draining);
+                shown.live += u32::try_from(worker.sessions.len()).unwrap();
+            }
+        }
+        for (version, shown) in &scrape {
+            *self.shown_failures.entry(version).or_default() += shown.failed + shown.died;
+        }
+        self.scrapes.push(Some(scrape));
+    }
+
+    /// The last scrape that a query at `second` still sees.
+    pub(crate) fn at(&self, second: i64) -> Option<&Scrape> {
+        let last = i64::try_from(self.scrapes.len()).unwrap() - 1;
+        let from = second.min(last);
+        let oldest = (second - STALE_SECONDS).max(-1);
+        (oldest + 1..=from).rev().find_map(|s| self.scrapes[usize::try_from(s).unwrap()].as_ref())
+    }
+
+    /// The scrapes in the `seconds` up to `end`.
+    pub(crate) fn window(&self, end: i64, seconds: i64) -> impl Iterator<Item = &Scrape> {
+        let last = i64::try_from(self.scrapes.len()).unwrap() - 1;
+        let range = (end - seconds + 1).max(0)..=end.min(last);
+        range.filter_map(|s| self.scrapes[usize::try_from(s).unwrap()].as_ref())
+    }
+}
