@@ -74,7 +74,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         happening: Happening,
     ) -> Result<bool, Stop> {
         let at = self.ports.clock.now();
-        let rollback = self.fleets.get(name).and_then(|f| f.history.rollback().cloned());
+        let rollback = self.fleets.get(name).and_then(|f| f.observed.history.rollback().cloned());
         let mut draft = event::to_draft(name, at, &happening, rollback.as_ref());
         if let Some(order) = order {
             draft.actor.clone_from(&order.actor);
@@ -86,7 +86,11 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         }
         let seq = self.last_seq;
         let fleet = self.fleets.entry(name.to_owned()).or_default();
-        fleet.history.apply(seq, at, &happening).map_err(|why| Stop::Impossible { seq, why })?;
+        fleet
+            .observed
+            .history
+            .apply(seq, at, &happening)
+            .map_err(|why| Stop::Impossible { seq, why })?;
         self.publish_one(name);
         Ok(true)
     }
@@ -95,7 +99,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
     pub(super) async fn see_rollback(&mut self, name: &str, now: Timestamp) -> Result<(), Stop> {
         let interval = self.entries.iter().find(|entry| belongs(name, entry)).map(|e| e.interval);
         let Some(fleet) = self.fleets.get_mut(name) else { return Ok(()) };
-        let Some(rollback) = fleet.history.rollback().cloned() else { return Ok(()) };
+        let Some(rollback) = fleet.observed.history.rollback().cloned() else { return Ok(()) };
         // A clock that was put back shows the past: workers that have gone, and none of those to go.
         if now < rollback.state_since.align_down(Duration::from_secs(1)) {
             let since = rfc3339(rollback.state_since);
@@ -134,7 +138,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         loop {
             let Some(policy) = self.policy(name) else { return Ok(()) };
             let Some(fleet) = self.fleets.get_mut(name) else { return Ok(()) };
-            let Some(rollback) = fleet.history.rollback().cloned() else { return Ok(()) };
+            let Some(rollback) = fleet.observed.history.rollback().cloned() else { return Ok(()) };
             let settled = event == Event::Settled;
             if settled && !fleet.has_settled(&rollback) {
                 self.perform(name, &rollback);
@@ -142,7 +146,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             }
             let (next, _) = step(&rollback, event, now, &policy);
             if next.name() == rollback.state.name() {
-                fleet.history.count_empty_look(next);
+                fleet.observed.history.count_empty_look(next);
                 return Ok(());
             }
             let took = now.since(rollback.state_since);
@@ -191,7 +195,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
     /// Starts the effect of the rollback's state, unless it is under way or accepted already.
     fn perform(&mut self, name: &str, rollback: &Rollback) {
         let Some(effect) = rollback.state.effect() else { return };
-        let id = effect_id(rollback, effect);
+        let id = rollback.effect_id(effect);
         let Some(config) = self.config_of(name) else { return };
         let fleet_id = fleet_id(name, config);
         let Some(fleet) = self.fleets.get_mut(name) else { return };
@@ -200,7 +204,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             return;
         }
         fleet.effect = Some(EffectState { effect: id.clone(), accepted: false, asked_at: now });
-        let workers = fleet.seen.get(&rollback.bad).map(|seen| seen.workers.clone());
+        let workers = fleet.observed.seen.get(&rollback.bad).map(|seen| seen.workers.clone());
         let asked = match effect {
             Effect::Start => Asked::Start(StartRequest {
                 effect: id.clone(),
@@ -256,14 +260,6 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
 enum Asked {
     Start(StartRequest),
     Drain(DrainRequest),
-}
-
-/// `<rollback id>/<step>`.
-pub(super) fn effect_id(rollback: &Rollback, effect: Effect) -> String {
-    match effect {
-        Effect::Start => format!("{}/start", rollback.id),
-        Effect::Drain => format!("{}/drain", rollback.id),
-    }
 }
 
 fn fleet_id(name: &str, config: &FleetConfig) -> FleetId {

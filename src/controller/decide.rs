@@ -12,43 +12,21 @@ use crate::domain::history::{Happening, Rollout};
 use crate::domain::rollback::{Event, Rollback, State};
 use crate::domain::share::Share;
 use crate::domain::time::Timestamp;
-use crate::domain::verdict::Verdict;
 use crate::domain::version::Version;
+use crate::evaluate::answers::{self, Seen, Table};
+use crate::evaluate::judge::{Ahead, Judgement, judge, look_ahead, threshold_log10};
+use crate::evaluate::observed::RuleWatch;
+use crate::evaluate::plan::{Answer, Plan, RuleAnswer};
 use crate::ports::ledger::Ledger;
 use crate::ports::metrics::MetricSource;
 use crate::ports::platform::Platform;
-use crate::rules::{Group, SessionRule};
+use crate::rules::Group;
 
-use super::answers::{self, Seen, Table};
-use super::fleet::{Fleet, RuleWatch};
-use super::plan::{Answer, Plan, Span};
+use super::fleet::Fleet;
 use super::{Controller, Stop, show};
 
 /// Looks in a row without any trace of a candidate after which its rollout is over.
 const ABSENT_LOOKS_MAX: u32 = 20;
-
-/// What all rules say of one candidate.
-#[derive(Debug)]
-pub(super) struct Judgement {
-    /// The worst over the rules.
-    pub(super) verdict: Verdict,
-    pub(super) has_sessions: bool,
-    /// By group and rule.
-    pub(super) rules: Vec<(usize, usize, RuleWatch)>,
-    /// Up to when all groups have counted.
-    pub(super) counted_until: Timestamp,
-    /// Whether every group has been compared with the past.
-    pub(super) complete: bool,
-}
-
-/// `log10(1/α)` of one test of this entry: its false rollback rate, shared by all its tests.
-pub(super) fn threshold_log10(rate: Share, groups: &[Group]) -> f64 {
-    let of_rule = |rule: &SessionRule| {
-        usize::from(rule.tolerance.is_some()) + usize::from(rule.ceiling.is_some())
-    };
-    let tests: usize = groups.iter().flat_map(|group| &group.sessions).map(of_rule).sum();
-    (tests.max(1) as f64 / rate.get()).log10()
-}
 
 impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
     pub(super) async fn take_answer(
@@ -69,10 +47,11 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         let mut ahead = self.take_ticks(&config, &groups, plan, answer, &names);
         for name in &names {
             if let Some(fleet) = self.fleets.get_mut(name) {
-                fleet.put_back(plan.at);
-                fleet.begin_watches(&groups);
+                fleet.observed.put_back(plan.at);
+                fleet.observed.begin_watches(&groups);
                 // A rollout that has just begun is compared with its past at once.
-                let unread = fleet.watches.values().flat_map(|watch| watch.groups.values());
+                let unread =
+                    fleet.observed.watches.values().flat_map(|watch| watch.groups.values());
                 let unread = unread.into_iter().any(|watch| watch.rules.is_none());
                 if let Some(entry) = self.entries.get_mut(plan.entry).filter(|_| unread) {
                     entry.out_of_turn = true;
@@ -95,19 +74,20 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
     ) -> Result<(), Stop> {
         let versions = seen.get(name).cloned().unwrap_or_default();
         let fleet = self.fleets.entry(name.to_owned()).or_default();
-        let found = fleet.discover(config, &versions, at, interval);
-        let gone = fleet.count_absent(&versions, ABSENT_LOOKS_MAX);
+        let found = fleet.observed.discover(config, &versions, at, interval);
+        let gone = fleet.observed.count_absent(&versions, ABSENT_LOOKS_MAX);
         let nothing = versions.values().all(|version| version.workers.is_empty());
         fleet.holding = match found.unclear {
             Some(unclear) => Some(unclear.to_owned()),
             None if nothing => Some("no worker of this fleet is seen".to_owned()),
             None => None,
         };
-        for version in fleet.seen.keys().filter(|version| !versions.contains_key(*version)) {
+        for version in fleet.observed.seen.keys().filter(|version| !versions.contains_key(*version))
+        {
             self.ports.metrics.forget_version(name, version.as_str());
         }
-        fleet.seen = versions;
-        fleet.looked = true;
+        fleet.observed.seen = versions;
+        fleet.observed.looked = true;
         let ended = gone.into_iter().map(|candidate| Happening::RolloutEnded { candidate });
         for happening in found.happenings.into_iter().chain(ended) {
             info!(fleet = name, ?happening, "seen");
@@ -124,8 +104,8 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         plan: &Plan,
         answer: &Answer,
         names: &BTreeSet<String>,
-    ) -> BTreeMap<(String, Version, usize), Vec<RuleWatch>> {
-        let read = |rules: &[super::plan::RuleAnswer]| -> Vec<Table> {
+    ) -> Ahead {
+        let read = |rules: &[RuleAnswer]| -> Vec<Table> {
             rules.iter().map(|rule| Table::read(config, rule)).collect()
         };
         let mut ahead = BTreeMap::new();
@@ -135,19 +115,25 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             for (span, rules) in group_plan.histories.iter().zip(&group_answer.histories) {
                 let tables = read(rules);
                 for (name, fleet) in select(&mut self.fleets, names) {
-                    fleet.read_history(name, (index, group), config.observe_for, *span, &tables);
+                    fleet.observed.read_history(
+                        name,
+                        (index, group),
+                        config.observe_for,
+                        *span,
+                        &tables,
+                    );
                 }
             }
             if let Some(span) = group_plan.due {
                 let tables = read(&group_answer.due);
                 for (name, fleet) in select(&mut self.fleets, names) {
-                    fleet.take_ticks(name, index, span, &tables);
+                    fleet.observed.take_ticks(name, index, span, &tables);
                 }
             }
             if let Some(span) = group_plan.unfinished {
                 let tables = read(&group_answer.unfinished);
                 for (name, fleet) in select(&mut self.fleets, names) {
-                    look_ahead(fleet, name, index, span, &tables, &mut ahead);
+                    look_ahead(&fleet.observed, name, index, span, &tables, &mut ahead);
                 }
             }
         }
@@ -159,18 +145,18 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         name: &str,
         config: &FleetConfig,
         groups: &[Group],
-        ahead: &mut BTreeMap<(String, Version, usize), Vec<RuleWatch>>,
+        ahead: &mut Ahead,
         at: Timestamp,
     ) -> Result<(), Stop> {
         let threshold = threshold_log10(config.false_rollback_rate, groups);
         let Some(fleet) = self.fleets.get(name) else { return Ok(()) };
-        let rollouts: Vec<Rollout> = fleet.history.rollouts().values().cloned().collect();
+        let rollouts: Vec<Rollout> = fleet.observed.history.rollouts().values().cloned().collect();
         for rollout in rollouts {
             let Some(fleet) = self.fleets.get(name) else { continue };
-            let judgement = judge(fleet, name, &rollout, threshold, ahead);
+            let judgement = judge(&fleet.observed, name, &rollout, threshold, ahead);
             show::count(&self.ports.metrics, name, &rollout, groups, &judgement, threshold);
             let counted = judgement.counted_until.min(at);
-            let mut situation = fleet.situation(
+            let mut situation = fleet.observed.situation(
                 config,
                 &rollout,
                 judgement.verdict,
@@ -248,8 +234,11 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         at: Timestamp,
     ) -> Result<bool, Stop> {
         let Some(fleet) = self.fleets.get(name) else { return Ok(false) };
-        let Some(good) = fleet.history.last_good_except(Some(bad)) else { return Ok(false) };
-        let workers = |version| fleet.seen.get(version).map_or(0, |seen| seen.workers.len());
+        let Some(good) = fleet.observed.history.last_good_except(Some(bad)) else {
+            return Ok(false);
+        };
+        let workers =
+            |version| fleet.observed.seen.get(version).map_or(0, |seen| seen.workers.len());
         let needed = u32::try_from(workers(bad)).unwrap_or(u32::MAX);
         let seq = self.last_seq + drafts.len() as u64 + 1;
         let rollback = Rollback {
@@ -275,53 +264,6 @@ fn select<'a>(
     names: &'a BTreeSet<String>,
 ) -> impl Iterator<Item = (&'a String, &'a mut Fleet)> {
     fleets.iter_mut().filter(|(name, _)| names.contains(*name))
-}
-
-fn look_ahead(
-    fleet: &Fleet,
-    name: &str,
-    group: usize,
-    span: Span,
-    tables: &[Table],
-    ahead: &mut BTreeMap<(String, Version, usize), Vec<RuleWatch>>,
-) {
-    for candidate in fleet.watches.keys() {
-        if let Some(rules) = fleet.look_ahead(name, candidate, group, span, tables) {
-            ahead.insert((name.to_owned(), candidate.clone(), group), rules);
-        }
-    }
-}
-
-/// What all rules say of one candidate, the unfinished tick included where there was a look at it.
-fn judge(
-    fleet: &Fleet,
-    name: &str,
-    rollout: &Rollout,
-    threshold: f64,
-    ahead: &mut BTreeMap<(String, Version, usize), Vec<RuleWatch>>,
-) -> Judgement {
-    let mut judgement = Judgement {
-        verdict: Verdict::Healthy,
-        has_sessions: false,
-        rules: Vec::new(),
-        counted_until: rollout.observe_until,
-        complete: true,
-    };
-    let groups = fleet.watches.get(&rollout.candidate).map(|watch| &watch.groups);
-    for (index, watch) in groups.into_iter().flatten() {
-        let early = ahead.remove(&(name.to_owned(), rollout.candidate.clone(), *index));
-        let Some(rules) = early.or_else(|| watch.rules.clone()) else {
-            judgement.complete = false;
-            continue;
-        };
-        judgement.counted_until = judgement.counted_until.min(watch.cursor);
-        for (number, rule) in rules.into_iter().enumerate() {
-            judgement.verdict = judgement.verdict.max(rule.observation.verdict(threshold));
-            judgement.has_sessions |= rule.observation.total().candidate.started > 0;
-            judgement.rules.push((*index, number, rule));
-        }
-    }
-    judgement
 }
 
 /// The decision in a sentence, with the figures of the rule that speaks most strongly.

@@ -1,27 +1,14 @@
-//! One fleet while the controller runs: its history, and what is seen of it now.
-//!
-//! **Invariant:** what is not in [`FleetHistory`] can be seen again, from Prometheus or from the
-//! workers, after a restart.
+//! One fleet while the controller runs: what is known of it, and what is being done about it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::config::FleetConfig;
-use crate::domain::counts::Counts;
-use crate::domain::decision::Situation;
-use crate::domain::evidence::{DetectorSettings, POOL_SESSIONS};
-use crate::domain::history::{FleetHistory, Happening, Rollout};
 use crate::domain::membership::Member;
-use crate::domain::observation::Observation;
 use crate::domain::rollback::{Rollback, Sighting};
 use crate::domain::time::Timestamp;
-use crate::domain::verdict::Verdict;
 use crate::domain::version::Version;
-use crate::rules::{Group, SessionRule};
-
-use super::act::effect_id;
-use super::answers::{Cell, Row, Table, VersionSeen};
-use super::plan::Span;
+use crate::evaluate::answers::VersionSeen;
+use crate::evaluate::observed::Observed;
 
 /// A worker not heard for this long no longer speaks for its version.
 const MEMBER_FRESH: Duration = Duration::from_secs(90);
@@ -32,16 +19,10 @@ const MEMBERS_MAX: usize = 20_000;
 /// One fleet.
 #[derive(Debug, Default)]
 pub(crate) struct Fleet {
-    /// What the ledger remembers.
-    pub(crate) history: FleetHistory,
-    /// What the last look saw.
-    pub(crate) seen: BTreeMap<Version, VersionSeen>,
-    /// Whether there was a look since the start.
-    pub(crate) looked: bool,
+    /// Its history, and what is seen of it.
+    pub(crate) observed: Observed,
     /// Workers that spoke.
     pub(crate) members: BTreeMap<String, Member>,
-    /// Rollouts being watched, by candidate.
-    pub(crate) watches: BTreeMap<Version, Watch>,
     /// What people were told last, by what it is about.
     pub(crate) told: BTreeMap<String, String>,
     /// The effect under way or accepted, by its name.
@@ -63,238 +44,12 @@ pub(crate) struct EffectState {
     pub(crate) asked_at: Timestamp,
 }
 
-/// A rollout being watched by all rules of all groups.
-#[derive(Debug, Default)]
-pub(crate) struct Watch {
-    /// By index of the entry's groups.
-    pub(crate) groups: BTreeMap<usize, GroupWatch>,
-    /// Looks in a row without a trace of the candidate.
-    absent_looks: u32,
-}
-
-/// A rollout being watched by the rules of one group.
-#[derive(Debug)]
-pub(crate) struct GroupWatch {
-    /// The end of the last tick taken.
-    pub(crate) cursor: Timestamp,
-    /// In the order of the group's rules; `None` until the history was read.
-    pub(crate) rules: Option<Vec<RuleWatch>>,
-}
-
-/// One rule watching one candidate.
-#[derive(Clone, Debug)]
-pub(crate) struct RuleWatch {
-    pub(crate) observation: Observation,
-    /// Sessions that dead workers of the candidate took with them.
-    pub(crate) dropped: u64,
-}
-
-impl RuleWatch {
-    fn new(
-        rule: &SessionRule,
-        table: &Table,
-        span: Span,
-        fleet: &str,
-        rollout: &Rollout,
-        ticks: u32,
-    ) -> Self {
-        let baseline = rollout.baseline.as_ref().map(|baseline| table.row(fleet, baseline));
-        let chunk = |end| baseline.and_then(|row: Row<'_>| row.at(end)).unwrap_or_default().counts;
-        // A baseline without any sample in that time has no past to compare with.
-        let known = baseline.is_some_and(|row| span.ends().any(|end| row.at(end).is_some()));
-        let past: Vec<Counts> = if known { span.ends().map(chunk).collect() } else { Vec::new() };
-        let settings = DetectorSettings {
-            observation_ticks: ticks,
-            tolerance: rule.tolerance,
-            ceiling: rule.ceiling,
-            dispersion: rule.dispersion.unwrap_or(1.0),
-            pool_sessions: POOL_SESSIONS,
-        };
-        let observation = Observation::new(settings, rule.dispersion.is_none(), past);
-        Self { observation, dropped: 0 }
-    }
-
-    fn take(&mut self, candidate: Option<Cell>, baseline: Option<Cell>) {
-        self.dropped += candidate.map_or(0, |cell| cell.dropped);
-        let counts = |cell: Option<Cell>| cell.map(|cell| cell.counts);
-        self.observation.observe(counts(candidate), counts(baseline));
-    }
-}
-
-/// Ticks in an observation.
-pub(crate) fn observation_ticks(observe_for: Duration, interval: Duration) -> u32 {
-    let ticks = observe_for.as_millis() / interval.as_millis().max(1);
-    u32::try_from(ticks).unwrap_or(u32::MAX).max(1)
-}
-
 impl Fleet {
-    /// What is new in `seen`, as happenings to record. `interval` is the entry's shortest tick.
-    pub(crate) fn discover(
-        &self,
-        config: &FleetConfig,
-        seen: &BTreeMap<Version, VersionSeen>,
-        at: Timestamp,
-        interval: Duration,
-    ) -> Discovery {
-        let alive: Vec<&Version> = seen
-            .iter()
-            .filter(|(_, version)| !version.workers.is_empty())
-            .map(|(version, _)| version)
-            .filter(|version| !self.history.denied().contains(*version))
-            .collect();
-        let mut found = Discovery::default();
-        let Some(last_good) = self.history.last_good() else {
-            match first_of(&alive, seen) {
-                Some(version) => {
-                    found.happenings.push(Happening::BaselineAdopted { version: version.clone() });
-                }
-                None if alive.is_empty() => {}
-                None => {
-                    found.unclear =
-                        Some("several versions appeared at once, and none is known as good");
-                }
-            }
-            return found;
-        };
-        for version in alive {
-            // Discovered while the clock was ahead: its observation would begin some time later.
-            if self.history.rollouts().get(version).is_some_and(|r| r.started_at > at) {
-                found.happenings.push(Happening::RolloutEnded { candidate: version.clone() });
-                continue;
-            }
-            let known = version == last_good || self.history.rollouts().contains_key(version);
-            if known || self.is_retiring(version) {
-                continue;
-            }
-            let started_at = at.align_down(interval) - interval;
-            let baseline_workers = seen.get(last_good).map_or(0, |good| good.workers.len());
-            found.happenings.push(Happening::RolloutStarted {
-                rollout: Rollout {
-                    candidate: version.clone(),
-                    baseline: Some(last_good.clone()),
-                    started_at,
-                    observe_until: started_at + config.observe_for,
-                    baseline_workers: u32::try_from(baseline_workers).unwrap_or(u32::MAX),
-                },
-            });
-        }
-        found
-    }
-
-    /// A version that was good before and has not been away since: it finishes its sessions.
-    fn is_retiring(&self, version: &Version) -> bool {
-        let was_good = self.history.was_promoted(version);
-        let was_alive = self.seen.get(version).is_some_and(|seen| !seen.workers.is_empty());
-        was_good && (was_alive || !self.looked)
-    }
-
-    /// Forgets what was counted past `now`: the clock was put back, and Prometheus is asked again.
-    pub(crate) fn put_back(&mut self, now: Timestamp) {
-        let ahead = |watch: &Watch| watch.groups.values().any(|group| group.cursor > now);
-        self.watches.retain(|_, watch| !ahead(watch));
-    }
-
-    /// Begins watching each rollout that is not watched yet.
-    pub(crate) fn begin_watches(&mut self, groups: &[Group]) {
-        let rollouts = self.history.rollouts();
-        self.watches.retain(|candidate, _| rollouts.contains_key(candidate));
-        for (candidate, rollout) in rollouts {
-            let watch = self.watches.entry(candidate.clone()).or_default();
-            for (index, group) in groups.iter().enumerate() {
-                watch.groups.entry(index).or_insert_with(|| GroupWatch {
-                    cursor: rollout.started_at.align_down(group.interval),
-                    rules: None,
-                });
-            }
-        }
-    }
-
-    /// Compares the rollouts that began at the end of `span` with their past.
-    pub(crate) fn read_history(
-        &mut self,
-        name: &str,
-        group: (usize, &Group),
-        observe_for: Duration,
-        span: Span,
-        tables: &[Table],
-    ) {
-        let ticks = observation_ticks(observe_for, group.1.interval);
-        for (candidate, watch) in &mut self.watches {
-            let Some(rollout) = self.history.rollouts().get(candidate) else { continue };
-            let Some(watch) = watch.groups.get_mut(&group.0) else { continue };
-            if watch.rules.is_some() || watch.cursor != span.last {
-                continue;
-            }
-            let rules = group.1.sessions.iter().zip(tables);
-            let rules =
-                rules.map(|(rule, table)| RuleWatch::new(rule, table, span, name, rollout, ticks));
-            watch.rules = Some(rules.collect());
-        }
-    }
-
-    /// Takes the ticks that are over.
-    pub(crate) fn take_ticks(&mut self, name: &str, group: usize, span: Span, tables: &[Table]) {
-        let rollouts = self.history.rollouts();
-        for (candidate, watch) in &mut self.watches {
-            let Some(rollout) = rollouts.get(candidate) else { continue };
-            let Some(watch) = watch.groups.get_mut(&group) else { continue };
-            let Some(rules) = &mut watch.rules else { continue };
-            for end in span.ends().filter(|end| *end > watch.cursor) {
-                take_tick(rules, tables, name, rollout, end);
-            }
-            watch.cursor = watch.cursor.max(span.last);
-        }
-    }
-
-    /// What the rules would say if the tick that is not over ended now.
-    pub(crate) fn look_ahead(
-        &self,
-        name: &str,
-        candidate: &Version,
-        group: usize,
-        span: Span,
-        tables: &[Table],
-    ) -> Option<Vec<RuleWatch>> {
-        let rollout = self.history.rollouts().get(candidate)?;
-        let watch = self.watches.get(candidate)?.groups.get(&group)?;
-        let mut rules = watch.rules.clone()?;
-        // Only where the unfinished tick follows the last one taken; else one would be left out.
-        (span.last - span.window == watch.cursor).then(|| {
-            take_tick(&mut rules, tables, name, rollout, span.last);
-            rules
-        })
-    }
-
-    /// What is known of a candidate at `now`, when a decision is due. `counted` is how far its
-    /// observation has come, and never goes past its end: limits and pauses go by `now`.
-    pub(crate) fn situation(
-        &self,
-        config: &FleetConfig,
-        rollout: &Rollout,
-        verdict: Verdict,
-        has_sessions: bool,
-        (counted, now): (Timestamp, Timestamp),
-    ) -> Situation {
-        let recent = |chosen_at: Timestamp| now.since(chosen_at) < config.limits.per;
-        let rollbacks = self.history.rollbacks().iter().filter(|r| recent(r.chosen_at)).count();
-        Situation {
-            verdict,
-            observation_over: counted >= rollout.observe_until,
-            has_sessions,
-            has_last_good: self.history.last_good_except(Some(&rollout.candidate)).is_some(),
-            paused: self.history.paused(now).is_some(),
-            rolling_back: self.history.rollback().is_some(),
-            within_limits: rollbacks < usize::try_from(config.limits.rollbacks).unwrap_or(0),
-            mode: config.mode,
-            roll_back_when_unsure: config.when_unsure == crate::config::WhenUnsure::Rollback,
-        }
-    }
-
     /// What the last look and the workers themselves say of a rollback's two versions.
     pub(crate) fn sighting(&self, good: &Version, bad: &Version, now: Timestamp) -> Sighting {
         let nothing = VersionSeen::default();
-        let good = self.seen.get(good).unwrap_or(&nothing);
-        let bad_seen = self.seen.get(bad).unwrap_or(&nothing);
+        let good = self.observed.seen.get(good).unwrap_or(&nothing);
+        let bad_seen = self.observed.seen.get(bad).unwrap_or(&nothing);
         let workers = |seen: &VersionSeen| u32::try_from(seen.workers.len()).unwrap_or(u32::MAX);
         let fresh = self
             .members
@@ -308,7 +63,7 @@ impl Fleet {
         }
         // An answer without any worker of the fleet's is no sight of an empty version: Prometheus
         // may have lost its past.
-        let blind = self.seen.values().all(|seen| seen.workers.is_empty());
+        let blind = self.observed.seen.values().all(|seen| seen.workers.is_empty());
         Sighting {
             good_able: workers(good).saturating_sub(good.draining),
             bad_workers: workers(bad_seen).max(u32::try_from(heard.len()).unwrap_or(u32::MAX)),
@@ -323,30 +78,10 @@ impl Fleet {
         match rollback.state.effect() {
             None => true,
             Some(effect) => {
-                let id = effect_id(rollback, effect);
+                let id = rollback.effect_id(effect);
                 self.effect.as_ref().is_some_and(|known| known.effect == id && known.accepted)
             }
         }
-    }
-
-    /// Counts the looks without a trace of each candidate; returns those gone for too long.
-    pub(crate) fn count_absent(
-        &mut self,
-        seen: &BTreeMap<Version, VersionSeen>,
-        looks_max: u32,
-    ) -> Vec<Version> {
-        let trace = |version: &VersionSeen| {
-            !version.workers.is_empty() || version.unreachable > 0 || version.live > 0.0
-        };
-        let mut gone = Vec::new();
-        for (candidate, watch) in &mut self.watches {
-            watch.absent_looks =
-                if seen.get(candidate).is_some_and(trace) { 0 } else { watch.absent_looks + 1 };
-            if watch.absent_looks > looks_max && self.history.rollouts().contains_key(candidate) {
-                gone.push(candidate.clone());
-            }
-        }
-        gone
     }
 
     /// Remembers a worker that spoke.
@@ -361,83 +96,12 @@ impl Fleet {
     }
 }
 
-fn take_tick(
-    rules: &mut [RuleWatch],
-    tables: &[Table],
-    fleet: &str,
-    rollout: &Rollout,
-    end: Timestamp,
-) {
-    for (rule, table) in rules.iter_mut().zip(tables) {
-        let candidate = table.row(fleet, &rollout.candidate).at(end);
-        let baseline = rollout.baseline.as_ref();
-        let baseline = baseline.and_then(|baseline| table.row(fleet, baseline).at(end));
-        rule.take(candidate, baseline);
-    }
-}
-
-/// What a look brought to light.
-#[derive(Debug, Default)]
-pub(crate) struct Discovery {
-    /// To be recorded.
-    pub(crate) happenings: Vec<Happening>,
-    /// Why no version can be taken as good.
-    pub(crate) unclear: Option<&'static str>,
-}
-
-/// The version that carried the fleet before the others: the only one alive, or the one that the
-/// lineage saw strictly first.
-fn first_of<'a>(
-    alive: &[&'a Version],
-    seen: &BTreeMap<Version, VersionSeen>,
-) -> Option<&'a Version> {
-    if let [only] = alive {
-        return Some(only);
-    }
-    let first_seen = |version: &&Version| seen.get(*version).and_then(|seen| seen.first_seen);
-    let mut times: Vec<(Timestamp, &Version)> = alive
-        .iter()
-        .map(|version| Some((first_seen(version)?, *version)))
-        .collect::<Option<_>>()?;
-    times.sort_unstable();
-    match times.as_slice() {
-        [first, second, ..] if first.0 < second.0 => Some(first.1),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn v(text: &str) -> Version {
         text.parse().unwrap()
-    }
-
-    fn seen(first: Option<i64>) -> VersionSeen {
-        VersionSeen {
-            workers: vec!["w".to_owned()],
-            first_seen: first.map(Timestamp::from_millis),
-            ..VersionSeen::default()
-        }
-    }
-
-    #[test]
-    fn the_version_seen_strictly_first_carried_the_fleet() {
-        type Case = (&'static str, &'static [(&'static str, Option<i64>)], Option<&'static str>);
-        #[rustfmt::skip]
-        let cases: &[Case] = &[
-            ("the only one",          &[("v1", None)],                     Some("v1")),
-            ("the earlier one",       &[("v1", Some(9)), ("v0", Some(5))], Some("v0")),
-            ("both at the same time", &[("v1", Some(5)), ("v2", Some(5))], None),
-            ("one of unknown age",    &[("v1", Some(5)), ("v2", None)],    None),
-        ];
-        for (name, versions, want) in cases {
-            let all: BTreeMap<Version, VersionSeen> =
-                versions.iter().map(|(version, first)| (v(version), seen(*first))).collect();
-            let alive: Vec<&Version> = all.keys().collect();
-            assert_eq!(first_of(&alive, &all).map(Version::as_str), *want, "{name}");
-        }
     }
 
     #[test]

@@ -12,11 +12,9 @@
 //! **Invariant:** the state that decides changes only by happenings that are in the ledger.
 
 mod act;
-mod answers;
 mod decide;
 mod fleet;
 mod operate;
-mod plan;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -32,6 +30,8 @@ use crate::config::FleetConfig;
 use crate::domain::history::Impossible;
 use crate::domain::membership::{Heartbeat, Member};
 use crate::domain::time::Timestamp;
+use crate::evaluate::observed::{self, GroupWatch};
+use crate::evaluate::plan::{self, Answer, GroupPlan, Plan, Span};
 use crate::ledger::event::{self, Unreadable};
 use crate::ledger::record::{Draft, Record};
 use crate::metrics::Metrics;
@@ -46,7 +46,6 @@ use crate::rules::{Group, RuleSet};
 use crate::signing::Signer;
 
 use fleet::Fleet;
-use plan::{Answer, GroupPlan, Plan, Span};
 
 /// Two looks out of turn are at least this far apart: a flood of webhooks is one look a second.
 const OUT_OF_TURN_GAP: Duration = Duration::from_secs(1);
@@ -185,6 +184,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         if let Some(told) = event::from_record(record)? {
             let fleet = self.fleets.entry(told.fleet).or_default();
             fleet
+                .observed
                 .history
                 .apply(record.seq, told.at, &told.happening)
                 .map_err(|why| Stop::Impossible { seq: record.seq, why })?;
@@ -300,7 +300,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             .collect();
         // Judged again from the beginning of each rollout, by the new rules.
         for fleet in self.fleets.values_mut() {
-            fleet.watches.clear();
+            fleet.observed.watches.clear();
         }
         self.rules = rules;
         info!(groups = self.rules.groups.len(), "rules reloaded");
@@ -347,18 +347,19 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             return Plan { entry: index, at: now, lineage: None, groups: Vec::new() };
         };
         let fleets: Vec<&Fleet> = self.fleets_of(entry).map(|(_, fleet)| fleet).collect();
-        let unknown = fleets.is_empty() || fleets.iter().any(|f| f.history.last_good().is_none());
+        let unknown =
+            fleets.is_empty() || fleets.iter().any(|f| f.observed.history.last_good().is_none());
         let lineage = unknown.then(|| Span::history(now, entry.config.history, 240));
         let groups = entry.groups.iter().enumerate().map(|(group, rules)| {
-            let watches = fleets.iter().flat_map(|fleet| fleet.watches.values());
+            let watches = fleets.iter().flat_map(|fleet| fleet.observed.watches.values());
             let watches = watches.filter_map(|watch| watch.groups.get(&group));
             let (read, unread): (Vec<_>, Vec<_>) = watches.partition(|w| w.rules.is_some());
             let until = now - entry.settle();
-            let oldest = |watches: &[&fleet::GroupWatch]| watches.iter().map(|w| w.cursor).min();
+            let oldest = |watches: &[&GroupWatch]| watches.iter().map(|w| w.cursor).min();
             let cursor = oldest(&read).into_iter().chain(oldest(&unread)).min();
             let due = cursor.and_then(|cursor| Span::due(cursor, until, rules.interval));
             let newest = due.map(|span| span.last).or(cursor);
-            let ticks = fleet::observation_ticks(entry.config.observe_for, rules.interval);
+            let ticks = observed::observation_ticks(entry.config.observe_for, rules.interval);
             let mut histories: Vec<Span> = unread
                 .iter()
                 .map(|watch| Span::history(watch.cursor, entry.config.history, ticks))

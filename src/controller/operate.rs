@@ -60,7 +60,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
                 (recorded, done)
             }
             Step::RollsBack { bad, event } => {
-                let rollout = fleet.history.rollouts().get(&bad);
+                let rollout = fleet.observed.history.rollouts().get(&bad);
                 let workers = rollout.map_or(0, |rollout| rollout.baseline_workers);
                 let reason = format!("on the word of {}: {}", order.actor, order.reason);
                 let draft = word(order, event, &bad, now);
@@ -75,7 +75,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
 
 /// What an order comes to in the fleet's state; the error says why it comes to nothing.
 fn plan(fleet: &Fleet, act: &Act, now: Timestamp) -> Result<Step, String> {
-    let history = &fleet.history;
+    let history = &fleet.observed.history;
     match act {
         Act::Pause { until } => match history.paused(now) {
             Some(_) => Err("it is paused already; resume it first".to_owned()),
@@ -116,7 +116,7 @@ fn plan(fleet: &Fleet, act: &Act, now: Timestamp) -> Result<Step, String> {
         }
         Act::RollBack { version } => {
             let candidates: Vec<&Version> = history.rollouts().keys().collect();
-            let known = fleet.seen.keys().chain(history.last_good());
+            let known = fleet.observed.seen.keys().chain(history.last_good());
             let bad = match version {
                 Some(version) => only(
                     Some(version),
@@ -131,7 +131,7 @@ fn plan(fleet: &Fleet, act: &Act, now: Timestamp) -> Result<Step, String> {
 }
 
 fn roll_back(fleet: &Fleet, bad: &Version, event: &'static str) -> Result<Step, String> {
-    let history = &fleet.history;
+    let history = &fleet.observed.history;
     if let Some(rollback) = history.rollback() {
         return Err(format!("the rollback {} is under way", rollback.id));
     }

@@ -13,6 +13,8 @@ use crate::domain::history::Rollout;
 use crate::domain::manifest::Manifest;
 use crate::domain::rollback::Rollback;
 use crate::domain::time::Timestamp;
+use crate::evaluate::judge::{Judgement, threshold_log10};
+use crate::evaluate::observed::RuleWatch;
 use crate::ledger::event::ACTOR;
 use crate::ledger::record::{Draft, rfc3339};
 use crate::metrics::Metrics;
@@ -27,8 +29,7 @@ use crate::rules::query::SessionQueries;
 use crate::rules::{Group, SessionRule};
 use crate::signing::{Signer, canonical_json};
 
-use super::decide::{Judgement, threshold_log10};
-use super::fleet::{Fleet, RuleWatch};
+use super::fleet::Fleet;
 use super::{Controller, belongs};
 
 /// How long a worker may believe a manifest it has.
@@ -71,7 +72,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
                 .fleets
                 .iter()
                 .flat_map(|(name, fleet)| {
-                    fleet.history.rollbacks().iter().map(move |r| (name, fleet, r))
+                    fleet.observed.history.rollbacks().iter().map(move |r| (name, fleet, r))
                 })
                 .map(|(name, fleet, rollback)| self.rollback_view(name, fleet, rollback))
                 .collect(),
@@ -82,19 +83,19 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
 
     fn fleet_view(&self, name: &str, fleet: &Fleet) -> FleetView {
         let entry = self.entries.iter().find(|entry| belongs(name, entry));
-        let last_good = fleet.history.last_good();
+        let last_good = fleet.observed.history.last_good();
         let ready = last_good.is_some_and(|good| {
-            fleet.seen.get(good).is_some_and(|seen| !seen.workers.is_empty())
+            fleet.observed.seen.get(good).is_some_and(|seen| !seen.workers.is_empty())
                 || entry.is_some_and(|entry| entry.config.start.is_some())
         });
         self.ports.metrics.set_last_good_ready(name, ready);
-        let versions = fleet.seen.iter().map(|(version, seen)| VersionView {
+        let versions = fleet.observed.seen.iter().map(|(version, seen)| VersionView {
             version: version.to_string(),
             workers: u32::try_from(seen.workers.len()).unwrap_or(u32::MAX),
             live: seen.live,
-            denied: fleet.history.denied().contains(version),
+            denied: fleet.observed.history.denied().contains(version),
         });
-        let rollouts = fleet.history.rollouts().values().map(|rollout| {
+        let rollouts = fleet.observed.history.rollouts().values().map(|rollout| {
             let groups = entry.map_or(&[][..], |entry| &entry.groups);
             let threshold =
                 entry.map_or(f64::NAN, |e| threshold_log10(e.config.false_rollback_rate, groups));
@@ -106,7 +107,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
                 verdicts: verdicts(fleet, rollout, groups, threshold),
             }
         });
-        let pause = fleet.history.paused(self.ports.clock.now());
+        let pause = fleet.observed.history.paused(self.ports.clock.now());
         FleetView {
             fleet: name.to_owned(),
             paused: pause.is_some(),
@@ -115,7 +116,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             last_good: last_good.map(ToString::to_string),
             versions: versions.collect(),
             rollouts: rollouts.collect(),
-            rollback: fleet.history.rollback().map(|rollback| rollback.id.clone()),
+            rollback: fleet.observed.history.rollback().map(|rollback| rollback.id.clone()),
             holding: self.ledger_failing.clone().or_else(|| fleet.holding.clone()),
             last_evaluation: entry.map(|entry| rfc3339(entry.last_look)),
         }
@@ -198,7 +199,7 @@ fn verdicts(
     groups: &[Group],
     threshold_log10: f64,
 ) -> Vec<VerdictView> {
-    let watch = fleet.watches.get(&rollout.candidate);
+    let watch = fleet.observed.watches.get(&rollout.candidate);
     let watched = watch.into_iter().flat_map(|watch| &watch.groups);
     let rules = watched.filter_map(|(index, watch)| {
         let group = groups.get(*index)?;
@@ -224,7 +225,7 @@ fn verdicts(
 }
 
 fn sign(signer: &Signer, name: &str, fleet: &Fleet, now: Timestamp) -> Option<SignedManifest> {
-    let history = &fleet.history;
+    let history = &fleet.observed.history;
     let admitted = history.last_good().into_iter().chain(history.rollouts().keys());
     let manifest = Manifest {
         fleet: name.to_owned(),

@@ -5,10 +5,10 @@ mod faults;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use super::plan::{FleetAnswer, GroupAnswer, RuleAnswer};
 use super::*;
 use crate::config::{DrainVia, Limits, Mode, OnStartTimeout, StartVia, WhenUnsure};
 use crate::domain::share::{Share, Tolerance};
+use crate::evaluate::plan::{FleetAnswer, GroupAnswer, RuleAnswer};
 use crate::ledger::chain::{FIRST_PREVIOUS, seal};
 use crate::ports::inbox::{Act, Order, Refusal};
 use crate::ports::metrics::{RangeQuery, Series};
@@ -288,7 +288,7 @@ async fn nothing_is_done_that_the_ledger_did_not_take() {
         stage.look(&[("v2", 2)], FAILING).await;
     }
     assert!(stage.asked().is_empty());
-    assert!(stage.controller.fleets["voice"].history.rollback().is_none());
+    assert!(stage.controller.fleets["voice"].observed.history.rollback().is_none());
     let view = stage.controller.ports.view.borrow().clone();
     assert!(view.fleets["voice"].holding.as_ref().unwrap().contains("disk full"));
     *stage.ledger.full.lock().unwrap() = false;
@@ -338,11 +338,11 @@ async fn a_healthy_version_is_promoted_when_its_observation_is_over() {
         stage.look(&[("v1", 2), ("v2", 2)], &[("v1", 20, 0), ("v2", 20, 0)]).await;
     }
     assert_eq!(stage.events().last().map(String::as_str), Some("deployment.completed"));
-    let good = stage.controller.fleets["voice"].history.last_good().cloned();
+    let good = stage.controller.fleets["voice"].observed.history.last_good().cloned();
     assert_eq!(good, Some("v2".parse().unwrap()));
     // The version that was good before finishes its sessions; that is no new deployment.
     stage.look(&[("v1", 2), ("v2", 2)], &[]).await;
-    assert!(stage.controller.fleets["voice"].history.rollouts().is_empty());
+    assert!(stage.controller.fleets["voice"].observed.history.rollouts().is_empty());
 }
 
 #[tokio::test]
@@ -403,12 +403,15 @@ async fn while_paused_nothing_is_rolled_back_and_afterwards_it_is() {
     for _ in 0..7 {
         stage.look(&[("v1", 2), ("v2", 2)], FAILING).await;
     }
-    assert!(stage.controller.fleets["voice"].history.rollback().is_none());
+    assert!(stage.controller.fleets["voice"].observed.history.rollback().is_none());
     assert_eq!(stage.last_record().event, "rollout.held", "{:?}", stage.events());
     for _ in 0..3 {
         stage.look(&[("v1", 2), ("v2", 2)], FAILING).await;
     }
-    assert!(stage.controller.fleets["voice"].history.rollback().is_some(), "the pause is over");
+    assert!(
+        stage.controller.fleets["voice"].observed.history.rollback().is_some(),
+        "the pause is over"
+    );
 }
 
 #[tokio::test]
@@ -430,11 +433,11 @@ async fn a_pause_and_a_limit_end_also_after_the_observation_is_over() {
         for _ in 0..45 {
             stage.look(&[("v1", 2), ("v2", 2)], FAILING).await;
         }
-        assert!(stage.controller.fleets["voice"].history.rollback().is_none());
+        assert!(stage.controller.fleets["voice"].observed.history.rollback().is_none());
         for _ in 0..8 {
             stage.look(&[("v1", 2), ("v2", 2)], FAILING).await;
         }
-        let rollback = stage.controller.fleets["voice"].history.rollback();
+        let rollback = stage.controller.fleets["voice"].observed.history.rollback();
         assert!(rollback.is_some(), "paused: {paused}, {:?}", stage.events());
     }
 }
@@ -465,7 +468,7 @@ async fn a_rollback_that_needs_a_person_begins_when_one_approves() {
     for _ in 0..3 {
         stage.look(&[("v1", 2), ("v2", 2)], FAILING).await;
     }
-    assert!(stage.controller.fleets["voice"].history.rollback().is_none());
+    assert!(stage.controller.fleets["voice"].observed.history.rollback().is_none());
     let wrong = stage.say(Act::Approve { version: Some(v("v1")) }).await;
     assert_eq!(wrong, Err(Refusal::Conflict("no version v1 waits for approval".to_owned())));
     let away = MetricError::Unreachable { url: "none".to_owned(), reason: "a test".to_owned() };
@@ -490,7 +493,7 @@ async fn a_person_can_roll_back_a_healthy_version_end_that_and_allow_it_again() 
     let unknown = stage.say(Act::RollBack { version: Some(v("v9")) }).await;
     assert_eq!(unknown, Err(Refusal::Conflict("no version v9 is known here".to_owned())));
     assert_eq!(stage.say(Act::RollBack { version: None }).await, Ok("rolling back v2".to_owned()));
-    assert_eq!(stage.controller.fleets["voice"].history.draining().len(), 1, "v1 is able");
+    assert_eq!(stage.controller.fleets["voice"].observed.history.draining().len(), 1, "v1 is able");
     let busy = stage.say(Act::Allow { version: v("v2") }).await;
     assert!(matches!(busy, Err(Refusal::Conflict(why)) if why.contains("under way")));
     stage.say(Act::Abandon).await.unwrap();
@@ -517,7 +520,7 @@ async fn a_word_that_cannot_be_recorded_is_not_followed() {
         let refused = stage.say(act).await;
         assert!(matches!(refused, Err(Refusal::NotRecorded(why)) if why.contains("disk full")));
     }
-    let history = &stage.controller.fleets["voice"].history;
+    let history = &stage.controller.fleets["voice"].observed.history;
     assert!(history.paused(stage.clock.now()).is_none() && history.rollback().is_none());
     let other = Order { fleet: "chat".to_owned(), ..order(Act::Abandon) };
     let answer = stage.controller.take_order(&other).await.unwrap();

@@ -78,6 +78,17 @@ pub struct Rollback {
     pub state_since: Timestamp,
 }
 
+impl Rollback {
+    /// The name of an effect: `<rollback id>/<step>`, the same for every repetition.
+    #[must_use]
+    pub fn effect_id(&self, effect: Effect) -> String {
+        match effect {
+            Effect::Start => format!("{}/start", self.id),
+            Effect::Drain => format!("{}/drain", self.id),
+        }
+    }
+}
+
 /// What one look at the fleet saw.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sighting {
