@@ -1,0 +1,242 @@
+//! `run`: everything put together, from a config file to a controller that runs.
+
+use std::collections::BTreeSet;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{error, info, warn};
+
+use crate::adapters::clock::SystemClock;
+use crate::adapters::ledger::{ReplayError, SqliteLedger};
+use crate::config::{self, Config};
+use crate::controller::{Controller, Manifests, Ports};
+use crate::http::{self, Limits, Shared};
+use crate::ledger::verify::{ChainVerifier, Trust};
+use crate::metrics::Metrics;
+use crate::ports::inbox::{Message, Refusal};
+use crate::ports::metrics::MetricSource;
+use crate::ports::platform::Platform;
+use crate::ports::view::View;
+use crate::rules::{self, RuleSet};
+use crate::signing::Signer;
+
+use super::wiring::{platform, source, verifiers};
+
+/// Messages that may wait for the controller; further ones are refused, and their senders told.
+const INBOX_MESSAGES_MAX: usize = 4096;
+
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// The config file.
+    #[arg(short, long, default_value = "rollbackd.yml", value_name = "FILE")]
+    config: PathBuf,
+    /// Serve the ledger and the API, decide nothing: for a ledger that does not verify.
+    #[arg(long)]
+    read_only: bool,
+}
+
+/// Reads the config and the rules, and prints all problems of both.
+fn load(path: &Path) -> anyhow::Result<(Config, RuleSet)> {
+    let problems = |problems: Vec<crate::yaml::Problem>| {
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!("{}", lines.join("\n"))
+    };
+    let config = config::parse::load(path).map_err(problems)?;
+    let rules = rules::parse::load(&config.rule_files, &config.observation_times());
+    Ok((config, rules.map_err(problems)?))
+}
+
+pub(super) async fn serve(args: &RunArgs) -> anyhow::Result<()> {
+    let (config, rules) = load(&args.config)?;
+    let _lock = if args.read_only { None } else { Some(lock(&config.ledger)?) };
+    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"))?;
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("failed to listen on {}", config.listen))?;
+    let (inbox, messages) = mpsc::channel(INBOX_MESSAGES_MAX);
+    let (view, view_seen) = watch::channel(Arc::new(View::default()));
+    let (manifests, manifests_seen) = watch::channel(Arc::new(Manifests::new()));
+    let (ledger, signer) = open_ledger(&config, args.read_only).await?;
+    let trust = Trust::Keys(BTreeSet::from([signer.public_key().to_owned()]));
+    let ledger = Arc::new(ledger);
+    let clock = Arc::new(SystemClock);
+    let limits = Limits::default();
+    let router = http::router(Shared {
+        inbox: inbox.clone(),
+        view: view_seen,
+        manifests: manifests_seen,
+        ledger: ledger.clone(),
+        metrics: metrics.clone(),
+        verifiers: verifiers(&config)?,
+        clock: clock.clone(),
+        limits,
+        takes_orders: config.listen.ip().is_loopback(),
+    });
+    info!(listen = %listener.local_addr()?, fleets = config.fleets.len(), "serving");
+    let (stop, stopped) = oneshot::channel::<()>();
+    let stopped = async {
+        // A dropped sender stops the server too.
+        drop(stopped.await);
+    };
+    let server = tokio::spawn(http::serve(listener, router, limits, stopped));
+    tokio::spawn(signals(inbox));
+    let path = args.config.clone();
+    let ports = Ports {
+        source: Arc::new(source(&config.prometheus, metrics.clone())?),
+        platform: Arc::new(platform(&config)?),
+        ledger: ledger.clone(),
+        clock,
+        signer,
+        metrics: Arc::new(metrics),
+        view,
+        manifests,
+        load_rules: Box::new(move || match load(&path) {
+            Ok((_, rules)) => Ok(rules),
+            Err(problems) => Err(problems.to_string()),
+        }),
+    };
+    let result = if args.read_only {
+        drop(ports);
+        read_only(messages).await;
+        Ok(())
+    } else {
+        let mut controller = Controller::new(ports, config.fleets, rules);
+        replay(&ledger, &mut controller, trust.clone()).await?;
+        tokio::select! {
+            result = controller.run(messages) => result.context("stopped"),
+            bad = bad_signature(&ledger, trust) => Err(bad),
+        }
+    };
+    // A server that has ended already needs no telling.
+    let _already_ended = stop.send(());
+    server.await?;
+    ledger.close().await;
+    result
+}
+
+/// Serves what there is; refuses everything that would need the controller.
+async fn read_only(mut messages: mpsc::Receiver<Message>) {
+    warn!("read-only: nothing is watched and nothing will be rolled back");
+    while let Some(message) = messages.recv().await {
+        match message {
+            Message::Shutdown => return,
+            Message::Reload(reply) => drop(reply.send(Err("read-only".to_owned()))),
+            Message::Order(_, reply) => {
+                drop(reply.send(Err(Refusal::Conflict("it runs read-only".to_owned()))));
+            }
+            Message::Alerted(_) | Message::Heartbeat(_) | Message::WorkerRejected { .. } => {}
+        }
+    }
+}
+
+/// Keeps a second rollbackd from the same ledger, for as long as the file is held open.
+///
+/// The ledger refuses a second writer by itself, but only when the first one next appends: until
+/// then, a controller that was overtaken would go on speaking to workers.
+fn lock(ledger: &Path) -> anyhow::Result<File> {
+    let path = ledger.with_added_extension("lock");
+    let failed = || format!("failed to lock {}", path.display());
+    let file = File::create(&path).with_context(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            bail!("another rollbackd runs on the ledger {}", ledger.display())
+        }
+        Err(TryLockError::Error(error)) => Err(error).with_context(failed),
+    }
+}
+
+async fn open_ledger(config: &Config, read_only: bool) -> anyhow::Result<(SqliteLedger, Signer)> {
+    let signer = Signer::load(&config.signing_key_file).with_context(|| {
+        format!(
+            "failed to load the signing key (`rollbackd keygen {}` makes one)",
+            config.signing_key_file.display()
+        )
+    })?;
+    let ledger = if read_only {
+        SqliteLedger::open_read_only(&config.ledger).await?
+    } else {
+        SqliteLedger::open(&config.ledger, signer.clone()).await?
+    };
+    Ok((ledger, signer))
+}
+
+/// Tells the controller everything that was recorded, once all of it has been seen to hold.
+async fn replay<S: MetricSource, P: Platform>(
+    ledger: &SqliteLedger,
+    controller: &mut Controller<S, P, SqliteLedger>,
+    trust: Trust,
+) -> anyhow::Result<()> {
+    let mut told = Ok(());
+    let take = |record| {
+        if told.is_ok() {
+            told = controller.replay(&record);
+        }
+    };
+    match ledger.replay(trust, take).await {
+        Ok(records) => info!(records, "ledger verified"),
+        Err(broken) => return Err(unverified(&broken)),
+    }
+    told.context("stopped")
+}
+
+/// Checks every signature in the ledger, which a start does not wait for; returns only if one is
+/// not what it should be.
+async fn bad_signature(ledger: &SqliteLedger, trust: Trust) -> anyhow::Error {
+    let mut verifier = ChainVerifier::new(trust);
+    match ledger.verify_each(&mut verifier, drop).await {
+        Ok(()) => {
+            info!(records = verifier.summary().records, "every signature verified");
+            std::future::pending().await
+        }
+        Err(ReplayError::Broken { path, broken }) => {
+            unverified(&ReplayError::Broken { path, broken })
+        }
+        Err(ReplayError::Ledger(unread)) => {
+            // The controller's own appends tell whether the file is in order.
+            warn!(%unread, "the signatures could not be checked");
+            std::future::pending().await
+        }
+    }
+}
+
+fn unverified(broken: &ReplayError) -> anyhow::Error {
+    anyhow::anyhow!(
+        "failed to verify the ledger: {broken}; nothing will be decided on it. \
+         `--read-only` serves it as it is"
+    )
+}
+
+/// SIGTERM and SIGINT end the process, SIGHUP reads the rules again.
+async fn signals(inbox: mpsc::Sender<Message>) {
+    let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+    let [Ok(mut term), Ok(mut int), Ok(mut hup)] = kinds.map(signal) else {
+        error!("signals cannot be received");
+        return;
+    };
+    loop {
+        let message = tokio::select! {
+            _ = term.recv() => Message::Shutdown,
+            _ = int.recv() => Message::Shutdown,
+            _ = hup.recv() => {
+                let (reply, result) = oneshot::channel();
+                tokio::spawn(async move {
+                    // Reloaded, or stopped in between: both are logged where they happen.
+                    if let Ok(Err(problems)) = result.await {
+                        error!(problems, "rules not reloaded");
+                    }
+                });
+                Message::Reload(reply)
+            }
+        };
+        if inbox.send(message).await.is_err() {
+            return;
+        }
+    }
+}
