@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 VENV := $(or $(ROLLBACKD_VENV),.venv)
-.PHONY: help build demo test bench fmt lint
+.PHONY: help build demo test bench reliability fmt lint
 
 help: ## Show this
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -17,6 +17,10 @@ test: ## Format, lints, docs, and every test, the end-to-end ones included
 bench: ## Measure speed and memory: the table in the README
 	@scripts/setup packages
 	cargo bench --locked
+
+reliability: ## Break what can break, many times: the table in RELIABILITY.md
+	@scripts/setup packages
+	@scripts/reliability
 
 fmt: ## Format Rust and Python
 	cargo fmt

@@ -65,6 +65,9 @@ fn no_fault_breaks_a_promise() {
         }
     });
     println!("{runs} runs in {:.0} s: {}", began.elapsed().as_secs_f64(), sum.summary());
+    if number("ROLLBACKD_RUNS").is_some() {
+        println!("{}", sum.row(runs));
+    }
     for (seed, broken) in &sum.broken {
         println!("{broken}");
         println!("  ROLLBACKD_SEED={seed} cargo test --release --test simulation -- --nocapture");

@@ -54,6 +54,17 @@ impl Outcome {
         self.records += other.records;
     }
 
+    /// The row of RELIABILITY.md.
+    pub(crate) fn row(&self, runs: u64) -> String {
+        format!(
+            "| simulated runs, with faults, no invariant broken | 100,000 | {runs}, {} broken; {} \
+             crashes and {} other faults in them |",
+            self.broken.len(),
+            self.crashes,
+            self.faults,
+        )
+    }
+
     pub(crate) fn summary(&self) -> String {
         format!(
             "{} broke a promise; {} crashes, {} other faults, {} records; {} rolled back to the \
