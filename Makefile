@@ -1,12 +1,25 @@
 .DEFAULT_GOAL := help
 VENV := $(or $(ROLLBACKD_VENV),.venv)
-.PHONY: help build demo test bench reliability fmt lint
+PREFIX := /usr
+.PHONY: help build install demo test bench reliability fmt lint
 
 help: ## Show this
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 build: ## Build the release binary, target/release/rollbackd
 	cargo build --release --locked
+
+install: build ## Install binary, man pages, completions and systemd unit; DESTDIR, PREFIX=/usr
+	install -Dm755 target/release/rollbackd $(DESTDIR)$(PREFIX)/bin/rollbackd
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1
+	target/release/rollbackd man --out $(DESTDIR)$(PREFIX)/share/man/man1
+	for shell in bash:bash-completion/completions/rollbackd zsh:zsh/site-functions/_rollbackd \
+	  fish:fish/vendor_completions.d/rollbackd.fish; do \
+	  file=$(DESTDIR)$(PREFIX)/share/$${shell#*:}; install -d $${file%/*}; \
+	  target/release/rollbackd completions $${shell%%:*} >$$file || exit 1; \
+	done
+	install -Dm644 packaging/systemd/rollbackd.service \
+	  $(DESTDIR)$(PREFIX)/lib/systemd/system/rollbackd.service
 
 demo: ## Watch a bad version being rolled back; HEALTHY=1 for a good one being promoted
 	@HEALTHY=$(HEALTHY) demo/run

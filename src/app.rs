@@ -1,8 +1,9 @@
 //! The only wiring: from arguments to a command, and from a config file to a controller that runs.
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::cli::{audit, check, judge, keygen, operate};
+use crate::cli::{audit, check, judge, keygen, operate, packaging};
+use crate::telemetry::LogArgs;
 
 mod serve;
 mod wiring;
@@ -11,10 +12,29 @@ use serve::{RunArgs, serve};
 
 /// Takes a fleet back to its last good version when the new one fails its sessions.
 #[derive(Debug, Parser)]
-#[command(name = "rollbackd", version, about, long_about = None)]
+#[command(name = "rollbackd", version, long_version = LONG_VERSION, about, long_about = None)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
+}
+
+/// What `--version` says: also the revision, the compiler and the platform it was built for.
+const LONG_VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    "\n  revision: ",
+    env!("ROLLBACKD_REVISION"),
+    "\n  built by: ",
+    env!("ROLLBACKD_RUSTC"),
+    "\n  platform: ",
+    env!("ROLLBACKD_TARGET"),
+);
+
+impl Cli {
+    /// What is logged, and how; `None` for a command whose errors are for who typed it.
+    #[must_use]
+    pub fn log(&self) -> Option<&LogArgs> {
+        if let Command::Run(args) = &self.command { Some(&args.log) } else { None }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -43,6 +63,10 @@ enum Command {
     /// Verify or export the ledger.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Print a shell's completions.
+    Completions(packaging::CompletionsArgs),
+    /// Write the man pages.
+    Man(packaging::ManArgs),
 }
 
 /// Runs one command and gives the process's exit code.
@@ -67,5 +91,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Allow(args) => Ok(operate::allow(&args, &mut out).await?),
         Command::Abandon(args) => Ok(operate::plain("abandon", &args, &mut out).await?),
         Command::Audit(command) => Ok(audit::run(&command, &mut out).await?),
+        Command::Completions(args) => Ok(packaging::completions(Cli::command(), &args, &mut out)?),
+        Command::Man(args) => Ok(packaging::man(Cli::command(), &args, &mut out)?),
     }
 }

@@ -19,4 +19,5 @@ pub mod metrics;
 pub mod ports;
 pub mod rules;
 pub mod signing;
+pub mod telemetry;
 pub mod yaml;

@@ -58,18 +58,19 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers everything on a registry of its own; `version` is rollbackd's.
+    /// Registers everything on a registry of its own; `version` is rollbackd's, `revision` the
+    /// source's it was built from.
     ///
     /// # Errors
     /// Only when a name stands here twice or is not a name.
-    pub fn new(version: &str) -> prometheus::Result<Self> {
+    pub fn new(version: &str, revision: &str) -> prometheus::Result<Self> {
         let registry = Registry::new_custom(Some("rollbackd".to_owned()), None)?;
         let metrics = Self {
             families: Families::register(&registry)?,
             registry,
             rollout_states: Arc::default(),
         };
-        with(&metrics.families.build_info, &[version], |gauge| gauge.set(1.0));
+        with(&metrics.families.build_info, &[version, revision], |gauge| gauge.set(1.0));
         // A counter that exists at 0 shows its first step.
         for result in AlertResult::ALL {
             with(&metrics.families.alerts_received, &[result.as_str()], |counter| {
@@ -251,7 +252,7 @@ mod tests {
 
     #[test]
     fn every_metric_has_the_prefix_and_is_there_once_used() {
-        let metrics = Metrics::new("1.2.3").unwrap();
+        let metrics = Metrics::new("1.2.3", "abc").unwrap();
         metrics.evaluated("sessions/Failing", "healthy");
         metrics.evaluation_finished(Timestamp::from_millis(1_500), Duration::from_millis(20));
         metrics.query_finished(Duration::from_millis(5), false);
@@ -265,7 +266,7 @@ mod tests {
         metrics.notice_finished("sent");
         metrics.records_appended(2);
         for want in [
-            r#"rollbackd_build_info{version="1.2.3"} 1"#,
+            r#"rollbackd_build_info{revision="abc",version="1.2.3"} 1"#,
             r#"rollbackd_evaluations_total{rule="sessions/Failing",verdict="healthy"} 1"#,
             "rollbackd_evaluation_duration_seconds_count 1",
             "rollbackd_query_duration_seconds_count 1",
@@ -288,7 +289,7 @@ mod tests {
 
     #[test]
     fn a_rollout_is_in_one_state_at_a_time() {
-        let metrics = Metrics::new("1").unwrap();
+        let metrics = Metrics::new("1", "a").unwrap();
         metrics.set_rollout_state("voice", "v2", "observing");
         metrics.set_rollout_state("voice", "v3", "observing");
         metrics.set_rollout_state("voice", "v2", "promoted");
@@ -301,7 +302,7 @@ mod tests {
 
     #[test]
     fn series_go_when_what_they_are_about_goes() {
-        let metrics = Metrics::new("1").unwrap();
+        let metrics = Metrics::new("1", "a").unwrap();
         for fleet in ["voice", "chat"] {
             for version in ["v1", "v2"] {
                 metrics.set_session_failure_ratio(fleet, version, 0.1);

@@ -161,7 +161,7 @@ async fn look() -> Vec<Duration> {
         ledger: Arc::new(Nowhere),
         clock: clock.clone(),
         signer: Signer::from_seed(&[7; 32]),
-        metrics: Arc::new(Metrics::new("bench").unwrap()),
+        metrics: Arc::new(Metrics::new("bench", "bench").unwrap()),
         view,
         manifests,
         load_rules: Box::new(|| Err("not in a bench".to_owned())),

@@ -25,6 +25,7 @@ use crate::ports::platform::Platform;
 use crate::ports::view::View;
 use crate::rules::{self, RuleSet};
 use crate::signing::Signer;
+use crate::telemetry::LogArgs;
 
 use super::wiring::{platform, source, verifiers};
 
@@ -39,6 +40,8 @@ pub(super) struct RunArgs {
     /// Serve the ledger and the API, decide nothing: for a ledger that does not verify.
     #[arg(long)]
     read_only: bool,
+    #[command(flatten)]
+    pub(super) log: LogArgs,
 }
 
 /// Reads the config and the rules, and prints all problems of both.
@@ -55,7 +58,7 @@ fn load(path: &Path) -> anyhow::Result<(Config, RuleSet)> {
 pub(super) async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let (config, rules) = load(&args.config)?;
     let _lock = if args.read_only { None } else { Some(lock(&config.ledger)?) };
-    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"))?;
+    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), env!("ROLLBACKD_REVISION"))?;
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("failed to listen on {}", config.listen))?;
@@ -78,6 +81,11 @@ pub(super) async fn serve(args: &RunArgs) -> anyhow::Result<()> {
         limits,
         takes_orders: config.listen.ip().is_loopback(),
     });
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        revision = env!("ROLLBACKD_REVISION"),
+        "starting rollbackd"
+    );
     info!(listen = %listener.local_addr()?, fleets = config.fleets.len(), "serving");
     let (stop, stopped) = oneshot::channel::<()>();
     let stopped = async {

@@ -10,6 +10,7 @@ pub mod check;
 pub mod judge;
 pub mod keygen;
 pub mod operate;
+pub mod packaging;
 
 /// The command did what it was asked to.
 pub const EXIT_OK: u8 = 0;

@@ -155,7 +155,8 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
                 return Ok(());
             }
             let (id, state) = (&rollback.id, next.name());
-            info!(fleet = name, rollback = id, state, bad = %rollback.bad, good = %rollback.good);
+            let (bad, good) = (&rollback.bad, &rollback.good);
+            info!(fleet = name, rollback = id, state, %bad, %good, "rollback moved");
             self.ports.metrics.rollback_step_finished(rollback.state.name(), took);
             if next.is_final() {
                 self.ports.metrics.rollback_finished(name, next.name());
@@ -248,7 +249,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             }
             Err(reason) => {
                 // The next look asks again.
-                warn!(fleet = name, %reason, "the platform did not accept an effect");
+                warn!(fleet = name, effect, %reason, "the platform did not accept an effect");
                 fleet.effect = None;
                 Ok(())
             }

@@ -211,7 +211,8 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
                 self.choose(name, &rollout.candidate, workers, vec![draft], sentence, at).await?;
             }
             Decision::Escalate(_) | Decision::Hold(_) if news => {
-                warn!(fleet = name, version = %candidate, decision = decision.name(), reason);
+                let decision = decision.name();
+                warn!(fleet = name, version = %candidate, decision, reason, "decided");
                 let recorded = self.append(vec![draft]).await?;
                 if let Some(fleet) = self.fleets.get_mut(name).filter(|_| recorded) {
                     fleet.told.insert(candidate.to_string(), reason.to_owned());

@@ -153,7 +153,7 @@ impl Stage {
             ledger: ledger.clone(),
             clock: clock.clone(),
             signer: signer(),
-            metrics: Arc::new(Metrics::new("test").unwrap()),
+            metrics: Arc::new(Metrics::new("test", "test").unwrap()),
             view: watch::channel(Arc::new(View::default())).0,
             manifests: watch::channel(Arc::new(Manifests::new())).0,
             load_rules: Box::new(|| Err("no files in a test".to_owned())),

@@ -91,7 +91,7 @@ fn make(ledger: Shelf, takes_orders: bool) -> Bench {
     let (inbox, receiver) = mpsc::channel(4);
     let (view, view_receiver) = watch::channel(Arc::default());
     let (manifests, manifests_receiver) = watch::channel(Manifests::default());
-    let metrics = Metrics::new("test").unwrap();
+    let metrics = Metrics::new("test", "test").unwrap();
     let secrets = vec![SECRET.as_bytes().to_vec()];
     let verifier = MembershipVerifier::new(secrets, Duration::from_mins(5)).unwrap();
     let shared = Shared {

@@ -38,7 +38,7 @@ impl Families {
     #[rustfmt::skip]
     pub(super) fn register(r: &Registry) -> Result<Self> {
         Ok(Self {
-            build_info: gauges(r, "build_info", "1, labelled with the version.", &["version"])?,
+            build_info: gauges(r, "build_info", "1, labelled with the version and the revision it was built from.", &["version", "revision"])?,
             evaluations: counters(r, "evaluations_total", "Times a rule judged a candidate, by verdict.", &["rule", "verdict"])?,
             evaluation_duration: histogram(r, "evaluation_duration_seconds", "How long an evaluation of all rules took.", WORK_SECONDS)?,
             query_duration: histogram(r, "query_duration_seconds", "How long Prometheus took to answer a query.", WORK_SECONDS)?,

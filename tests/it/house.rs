@@ -11,6 +11,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("signing",    &["domain"]),
     ("membership", &["domain"]),
     ("metrics",    &["domain"]),
+    ("telemetry",  &[]),
     ("ledger",     &["domain", "signing"]),
     ("rules",      &["domain", "yaml", "signing"]),
     ("config",     &["domain", "yaml", "rules"]),

@@ -148,7 +148,7 @@ fn ports(shared: &Shared, began: Instant, manifests: watch::Sender<Arc<Manifests
         ledger: Arc::new(Disk { shared: shared.clone(), signer: signer.clone() }),
         clock: Arc::new(WallClock { shared: shared.clone(), began }),
         signer,
-        metrics: Arc::new(Metrics::new("simulated").unwrap()),
+        metrics: Arc::new(Metrics::new("simulated", "simulated").unwrap()),
         view: watch::channel(Arc::new(View::default())).0,
         manifests,
         load_rules: Box::new(|| Ok(fixed().1.clone())),
