@@ -70,7 +70,10 @@ mod tests {
     async fn metrics_are_in_the_text_format() {
         let answer = bench().get("/metrics").await;
         assert_eq!(answer.content_type, "text/plain; version=0.0.4");
-        assert!(answer.body.contains("rollbackd_build_info{revision=\"test\",version=\"test\"} 1"), "{answer:?}");
+        assert!(
+            answer.body.contains("rollbackd_build_info{revision=\"test\",version=\"test\"} 1"),
+            "{answer:?}"
+        );
     }
 
     #[tokio::test]
