@@ -7,9 +7,9 @@
 //! here fails after [`Metrics::new`].
 
 mod families;
+mod states;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
@@ -52,9 +52,6 @@ impl AlertResult {
 pub struct Metrics {
     registry: Registry,
     families: Families,
-    /// The state each rollout is shown in, by fleet and version: to find the series that goes
-    /// without going through all of them.
-    rollout_states: Arc<Mutex<HashMap<(String, String), String>>>,
 }
 
 impl Metrics {
@@ -65,11 +62,7 @@ impl Metrics {
     /// Only when a name stands here twice or is not a name.
     pub fn new(version: &str, revision: &str) -> prometheus::Result<Self> {
         let registry = Registry::new_custom(Some("rollbackd".to_owned()), None)?;
-        let metrics = Self {
-            families: Families::register(&registry)?,
-            registry,
-            rollout_states: Arc::default(),
-        };
+        let metrics = Self { families: Families::register(&registry)?, registry };
         with(&metrics.families.build_info, &[version, revision], |gauge| gauge.set(1.0));
         // A counter that exists at 0 shows its first step.
         for result in AlertResult::ALL {
@@ -123,19 +116,41 @@ impl Metrics {
         with(&self.families.evidence_log10, &[fleet, version, rule], |gauge| gauge.set(log10));
     }
 
-    /// The state a rollout is in; the series of the state before goes.
-    pub fn set_rollout_state(&self, fleet: &str, version: &str, state: &str) {
-        let rollout = (fleet.to_owned(), version.to_owned());
-        let before = self.states().insert(rollout, state.to_owned());
-        if let Some(before) = before.filter(|before| before != state) {
-            // Not there only if the version was forgotten in between.
-            drop(self.families.rollout_state.remove_label_values(&[fleet, version, &before]));
-        }
-        with(&self.families.rollout_state, &[fleet, version, state], |gauge| gauge.set(1.0));
+    /// The evidence at which a candidate of this fleet is convicted.
+    pub fn set_evidence_threshold_log10(&self, fleet: &str, log10: f64) {
+        with(&self.families.evidence_threshold_log10, &[fleet], |gauge| gauge.set(log10));
     }
 
-    fn states(&self) -> MutexGuard<'_, HashMap<(String, String), String>> {
-        self.rollout_states.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What the last look saw of a version: its workers alive and its sessions in progress.
+    pub fn set_seen(&self, fleet: &str, version: &str, workers: f64, live: f64) {
+        with(&self.families.workers, &[fleet, version], |gauge| gauge.set(workers));
+        with(&self.families.live_sessions, &[fleet, version], |gauge| gauge.set(live));
+    }
+
+    /// The state a rollout is in; the series of the state before goes.
+    pub fn set_rollout_state(&self, fleet: &str, version: &str, state: &str) {
+        self.families.rollout_state.set(fleet, version, state);
+    }
+
+    /// Only these of a fleet's versions are under observation: what was shown of other rollouts
+    /// goes.
+    pub fn keep_rollouts(&self, fleet: &str, observed: impl Fn(&str) -> bool) {
+        for version in self.families.rollout_state.forget(fleet, |version| !observed(version)) {
+            forget(&self.families.evidence_log10, |label, value| match label {
+                "fleet" => value == fleet,
+                "version" => value == version,
+                _ => true,
+            });
+        }
+    }
+
+    /// The state of the rollback under way from a version, if there is one in this fleet.
+    pub fn set_rollback_state(&self, fleet: &str, under_way: Option<(&str, &str)>) {
+        let bad = under_way.map(|(version, _)| version);
+        drop(self.families.rollback_state.forget(fleet, |version| Some(version) != bad));
+        if let Some((version, state)) = under_way {
+            self.families.rollback_state.set(fleet, version, state);
+        }
     }
 
     /// A rollback came to its end.
@@ -178,12 +193,13 @@ impl Metrics {
 
     /// A version has gone from a fleet: so do its series.
     pub fn forget_version(&self, fleet: &str, version: &str) {
-        self.states().remove(&(fleet.to_owned(), version.to_owned()));
+        drop(self.families.rollout_state.forget(fleet, |known| known == version));
         let gauges = [
             &self.families.session_failure_ratio,
             &self.families.evidence_log10,
-            &self.families.rollout_state,
             &self.families.draining_sessions,
+            &self.families.workers,
+            &self.families.live_sessions,
         ];
         for vec in gauges {
             forget(vec, |label, value| match label {
@@ -196,13 +212,16 @@ impl Metrics {
 
     /// A fleet has gone: so do its series.
     pub fn forget_fleet(&self, fleet: &str) {
-        self.states().retain(|(known, _), _| known != fleet);
+        drop(self.families.rollout_state.forget(fleet, |_| true));
+        drop(self.families.rollback_state.forget(fleet, |_| true));
         let gauges = [
             &self.families.session_failure_ratio,
             &self.families.evidence_log10,
-            &self.families.rollout_state,
+            &self.families.evidence_threshold_log10,
             &self.families.draining_sessions,
             &self.families.last_good_ready,
+            &self.families.workers,
+            &self.families.live_sessions,
         ];
         for vec in gauges {
             forget(vec, |label, value| label != "fleet" || value == fleet);
@@ -258,7 +277,10 @@ mod tests {
         metrics.query_finished(Duration::from_millis(5), false);
         metrics.set_session_failure_ratio("voice", "v2", 0.25);
         metrics.set_evidence_log10("voice", "v2", "sessions/Failing", 1.5);
+        metrics.set_evidence_threshold_log10("voice", 3.3);
         metrics.set_rollout_state("voice", "v2", "observing");
+        metrics.set_rollback_state("voice", Some(("v2", "starting")));
+        metrics.set_seen("voice", "v2", 2.0, 7.0);
         metrics.rollback_finished("voice", "clean");
         metrics.rollback_step_finished("draining", Duration::from_secs(90));
         metrics.set_draining_sessions("voice", "v2", 4.0);
@@ -274,6 +296,10 @@ mod tests {
             r#"rollbackd_session_failure_ratio{fleet="voice",version="v2"} 0.25"#,
             r#"rollbackd_evidence_log10{fleet="voice",rule="sessions/Failing",version="v2"} 1.5"#,
             r#"rollbackd_rollout_state{fleet="voice",state="observing",version="v2"} 1"#,
+            r#"rollbackd_evidence_threshold_log10{fleet="voice"} 3.3"#,
+            r#"rollbackd_rollback_state{fleet="voice",state="starting",version="v2"} 1"#,
+            r#"rollbackd_workers{fleet="voice",version="v2"} 2"#,
+            r#"rollbackd_live_sessions{fleet="voice",version="v2"} 7"#,
             r#"rollbackd_rollbacks_total{fleet="voice",outcome="clean"} 1"#,
             r#"rollbackd_rollback_step_duration_seconds_count{step="draining"} 1"#,
             r#"rollbackd_draining_sessions{fleet="voice",version="v2"} 4"#,
@@ -285,6 +311,29 @@ mod tests {
         ] {
             assert_eq!(series(&metrics, want), [want]);
         }
+    }
+
+    #[test]
+    fn a_state_is_shown_alone_and_only_while_there_is_one() {
+        let metrics = Metrics::new("1", "a").unwrap();
+        metrics.set_rollback_state("voice", Some(("v2", "starting")));
+        metrics.set_rollback_state("chat", Some(("v2", "stuck")));
+        metrics.set_rollback_state("voice", Some(("v2", "draining")));
+        let state = |fleet, state| {
+            format!(r#"rollbackd_rollback_state{{fleet="{fleet}",state="{state}",version="v2"}} 1"#)
+        };
+        let shown = series(&metrics, "rollbackd_rollback_state");
+        assert_eq!(shown, [state("chat", "stuck"), state("voice", "draining")]);
+        metrics.set_rollback_state("voice", None);
+        assert_eq!(series(&metrics, "rollbackd_rollback_state"), [state("chat", "stuck")]);
+
+        metrics.set_rollout_state("voice", "v3", "suspect");
+        metrics.set_evidence_log10("voice", "v3", "sessions/Failing", 1.5);
+        metrics.keep_rollouts("voice", |version| version == "v3");
+        assert_eq!(series(&metrics, "rollbackd_rollout_state").len(), 1);
+        metrics.keep_rollouts("voice", |_| false);
+        assert_eq!(series(&metrics, "rollbackd_rollout_state"), [""; 0]);
+        assert_eq!(series(&metrics, "rollbackd_evidence_log10"), [""; 0]);
     }
 
     #[test]

@@ -89,6 +89,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
                 || entry.is_some_and(|entry| entry.config.start.is_some())
         });
         self.ports.metrics.set_last_good_ready(name, ready);
+        self.count_fleet(name, fleet);
         let versions = fleet.observed.seen.iter().map(|(version, seen)| VersionView {
             version: version.to_string(),
             workers: u32::try_from(seen.workers.len()).unwrap_or(u32::MAX),
@@ -119,6 +120,20 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             rollback: fleet.observed.history.rollback().map(|rollback| rollback.id.clone()),
             holding: self.ledger_failing.clone().or_else(|| fleet.holding.clone()),
             last_evaluation: entry.map(|entry| rfc3339(entry.last_look)),
+        }
+    }
+
+    /// What its own metrics say of one fleet.
+    fn count_fleet(&self, name: &str, fleet: &Fleet) {
+        let under_way = fleet.observed.history.rollback();
+        let state = under_way.map(|rollback| (rollback.bad.as_str(), rollback.state.name()));
+        self.ports.metrics.set_rollback_state(name, state);
+        let rollouts = fleet.observed.history.rollouts();
+        let observed = |version: &str| rollouts.keys().any(|known| known.as_str() == version);
+        self.ports.metrics.keep_rollouts(name, observed);
+        for (version, seen) in &fleet.observed.seen {
+            let workers = seen.workers.len() as f64;
+            self.ports.metrics.set_seen(name, version.as_str(), workers, seen.live);
         }
     }
 
@@ -271,6 +286,7 @@ pub(super) fn count(
 ) {
     let candidate = rollout.candidate.as_str();
     metrics.set_rollout_state(fleet, candidate, judgement.verdict.name());
+    metrics.set_evidence_threshold_log10(fleet, threshold_log10);
     for (group, number, watch) in &judgement.rules {
         let Some(group) = groups.get(*group) else { continue };
         let Some(rule) = group.sessions.get(*number) else { continue };

@@ -6,6 +6,8 @@ use prometheus::{
     Registry, Result,
 };
 
+use super::states::States;
+
 /// Sub-second work: queries and evaluations.
 const WORK_SECONDS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 /// Steps of a rollback: from a signature to a drain of hours.
@@ -22,7 +24,11 @@ pub(super) struct Families {
     pub(super) query_failures: IntCounter,
     pub(super) session_failure_ratio: GaugeVec,
     pub(super) evidence_log10: GaugeVec,
-    pub(super) rollout_state: GaugeVec,
+    pub(super) evidence_threshold_log10: GaugeVec,
+    pub(super) rollout_state: States,
+    pub(super) rollback_state: States,
+    pub(super) workers: GaugeVec,
+    pub(super) live_sessions: GaugeVec,
     pub(super) rollbacks: CounterVec,
     pub(super) rollback_step_duration: HistogramVec,
     pub(super) draining_sessions: GaugeVec,
@@ -45,7 +51,11 @@ impl Families {
             query_failures: registered(r, IntCounter::new("query_failures_total", "Queries that got no usable answer.")?)?,
             session_failure_ratio: gauges(r, "session_failure_ratio", "Share of a version's sessions that failed or were dropped under observation.", &["fleet", "version"])?,
             evidence_log10: gauges(r, "evidence_log10", "Evidence against a candidate: log10 of the e-value.", &["fleet", "version", "rule"])?,
-            rollout_state: gauges(r, "rollout_state", "1 for the state a rollout is in.", &["fleet", "version", "state"])?,
+            evidence_threshold_log10: gauges(r, "evidence_threshold_log10", "Evidence at which a candidate is convicted: log10 of the e-value.", &["fleet"])?,
+            rollout_state: States::new(gauges(r, "rollout_state", "1 for the state a rollout is in.", &["fleet", "version", "state"])?),
+            rollback_state: States::new(gauges(r, "rollback_state", "1 for the state the rollback under way from a version is in.", &["fleet", "version", "state"])?),
+            workers: gauges(r, "workers", "Workers of a version seen alive.", &["fleet", "version"])?,
+            live_sessions: gauges(r, "live_sessions", "Sessions of a version in progress.", &["fleet", "version"])?,
             rollbacks: counters(r, "rollbacks_total", "Rollbacks that came to an end, by outcome.", &["fleet", "outcome"])?,
             rollback_step_duration: histograms(r, "rollback_step_duration_seconds", "How long a rollback stayed in a step.", STEP_SECONDS, &["step"])?,
             draining_sessions: gauges(r, "draining_sessions", "Sessions still live on a version that drains.", &["fleet", "version"])?,
