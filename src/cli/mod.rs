@@ -7,6 +7,7 @@ use crate::signing::KeyFileError;
 
 pub mod audit;
 pub mod check;
+pub mod client;
 pub mod judge;
 pub mod keygen;
 pub mod operate;
@@ -30,6 +31,14 @@ pub enum CommandError {
     /// A file of counts does not read.
     #[error(transparent)]
     Counts(#[from] judge::Malformed),
+    /// A file that is needed cannot be used.
+    #[error("{path}: {reason}")]
+    File {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The running rollbackd did not answer.
     #[error("{url}: {reason}")]
     Unanswered {

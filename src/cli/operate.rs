@@ -3,28 +3,12 @@
 //! Exit codes: 0 done, 1 refused (the answer says why), 2 not answered or not understood.
 
 use std::io::Write;
-use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Map, Value, json};
 
+use super::client::{Server, ask};
 use super::{CommandError, EXIT_FAILED, EXIT_OK};
-
-/// How long an answer may take; rollbackd itself gives up a little earlier.
-const ANSWER_MAX: Duration = Duration::from_secs(35);
-
-/// Where rollbackd is.
-#[derive(Clone, Debug, Args)]
-pub struct Server {
-    /// The running rollbackd.
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "ROLLBACKD_URL",
-        default_value = "http://127.0.0.1:9788"
-    )]
-    url: String,
-}
 
 /// Arguments of `status`.
 #[derive(Clone, Debug, Args)]
@@ -236,40 +220,6 @@ fn escaped(name: &str) -> String {
     name.bytes().map(part).collect()
 }
 
-/// Asks, and gives the answer and whether it is a good one.
-async fn ask(
-    server: &Server,
-    path: &str,
-    word: Option<Value>,
-) -> Result<(bool, Value), CommandError> {
-    let url = format!("{}{path}", server.url.trim_end_matches('/'));
-    let unanswered = |reason: String| CommandError::Unanswered { url: url.clone(), reason };
-    // Another part may have installed one already, which serves as well.
-    drop(rustls::crypto::ring::default_provider().install_default());
-    let mut client = reqwest::Client::builder().timeout(ANSWER_MAX).no_proxy();
-    if !url.starts_with("https:") {
-        // Without TLS, an image without certificates is no reason to fail.
-        client = client.tls_certs_only([]);
-    }
-    let client = client.build().map_err(|error| unanswered(error.to_string()))?;
-    let request = match &word {
-        Some(word) => client.post(&url).json(word),
-        None => client.get(&url),
-    };
-    let cause = |error: &reqwest::Error| {
-        let mut cause: &dyn std::error::Error = error;
-        while let Some(deeper) = cause.source() {
-            cause = deeper;
-        }
-        cause.to_string()
-    };
-    let answer = request.send().await.map_err(|error| unanswered(cause(&error)))?;
-    let status = answer.status();
-    let body = answer.json().await;
-    let body: Value = body.map_err(|error| unanswered(format!("{status}: {}", cause(&error))))?;
-    Ok((status.is_success(), body))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -304,13 +254,5 @@ mod tests {
     fn a_fleets_name_is_one_part_of_the_path() {
         assert_eq!(escaped("voice:eu%2Fwest"), "voice:eu%252Fwest");
         assert_eq!(escaped("a/b c"), "a%2Fb%20c");
-    }
-
-    #[tokio::test]
-    async fn a_rollbackd_that_is_not_there_is_named() {
-        let server = Server { url: "http://127.0.0.1:1/".to_owned() };
-        let args = StatusArgs { fleet: None, server, json: false };
-        let error = status(&args, &mut Vec::new()).await.unwrap_err().to_string();
-        assert!(error.starts_with("http://127.0.0.1:1/api/v1/fleets: "), "{error}");
     }
 }
