@@ -5,6 +5,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::cli::{audit, check, judge, keygen, operate, packaging};
 use crate::telemetry::LogArgs;
 
+mod access;
 mod serve;
 mod wiring;
 

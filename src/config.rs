@@ -2,6 +2,7 @@
 //!
 //! Here are its types; [`parse`] reads them from a file and reports every problem at once.
 
+mod auth;
 mod fleet;
 mod http;
 pub mod parse;
@@ -12,6 +13,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use self::auth::{AuthConfig, Holders};
 pub use crate::domain::decision::Mode;
 use crate::domain::fleet::FleetName;
 use crate::domain::share::Share;
@@ -23,6 +25,8 @@ pub struct Config {
     pub directory: PathBuf,
     /// Where the API, the metrics and the web page are served.
     pub listen: SocketAddr,
+    /// Who may do what.
+    pub auth: AuthConfig,
     /// Where measurements come from.
     pub prometheus: PrometheusConfig,
     /// Globs of rule files, resolved against `directory`.

@@ -7,6 +7,7 @@
 //! here fails after [`Metrics::new`].
 
 mod families;
+mod refused;
 mod states;
 
 use std::collections::HashMap;
@@ -16,6 +17,7 @@ use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{Registry, TextEncoder};
 
 use self::families::Families;
+pub use self::refused::Refused;
 use crate::domain::time::Timestamp;
 
 /// Prometheus' text format, as [`Metrics::encode`] writes it.
@@ -67,6 +69,11 @@ impl Metrics {
         // A counter that exists at 0 shows its first step.
         for result in AlertResult::ALL {
             with(&metrics.families.alerts_received, &[result.as_str()], |counter| {
+                counter.inc_by(0.0);
+            });
+        }
+        for refused in Refused::ALL {
+            with(&metrics.families.requests_refused, &[refused.as_str()], |counter| {
                 counter.inc_by(0.0);
             });
         }
@@ -179,6 +186,11 @@ impl Metrics {
     /// A webhook came.
     pub fn alert_received(&self, result: AlertResult) {
         with(&self.families.alerts_received, &[result.as_str()], prometheus::Counter::inc);
+    }
+
+    /// A request or a connection was refused.
+    pub fn request_refused(&self, refused: Refused) {
+        with(&self.families.requests_refused, &[refused.as_str()], prometheus::Counter::inc);
     }
 
     /// A notice was sent, or not.

@@ -27,6 +27,7 @@ use crate::rules::{self, RuleSet};
 use crate::signing::Signer;
 use crate::telemetry::LogArgs;
 
+use super::access;
 use super::wiring::{platform, source, verifiers};
 
 /// Messages that may wait for the controller; further ones are refused, and their senders told.
@@ -64,6 +65,9 @@ pub(super) async fn serve(args: &RunArgs) -> anyhow::Result<()> {
         .with_context(|| format!("failed to listen on {}", config.listen))?;
     let (inbox, messages) = mpsc::channel(INBOX_MESSAGES_MAX);
     let (view, view_seen) = watch::channel(Arc::new(View::default()));
+    let loopback = config.listen.ip().is_loopback();
+    let (access, access_seen) = watch::channel(Arc::new(access::access(&config.auth, loopback)?));
+    access::tell(&config);
     let (manifests, manifests_seen) = watch::channel(Arc::new(Manifests::new()));
     let (ledger, signer) = open_ledger(&config, args.read_only).await?;
     let trust = Trust::Keys(BTreeSet::from([signer.public_key().to_owned()]));
@@ -79,7 +83,7 @@ pub(super) async fn serve(args: &RunArgs) -> anyhow::Result<()> {
         verifiers: verifiers(&config)?,
         clock: clock.clone(),
         limits,
-        takes_orders: config.listen.ip().is_loopback(),
+        access: access_seen,
     });
     info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -105,7 +109,13 @@ pub(super) async fn serve(args: &RunArgs) -> anyhow::Result<()> {
         view,
         manifests,
         load_rules: Box::new(move || match load(&path) {
-            Ok((_, rules)) => Ok(rules),
+            Ok((config, rules)) => match access::access(&config.auth, loopback) {
+                Ok(new) => {
+                    access.send_replace(Arc::new(new));
+                    Ok(rules)
+                }
+                Err(problem) => Err(format!("{problem:#}")),
+            },
             Err(problems) => Err(problems.to_string()),
         }),
     };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{AlertmanagerConfig, Config, FleetConfig, PrometheusConfig};
-use super::{fleet, http};
+use super::{auth, fleet, http};
 use crate::yaml::values::{self, Read};
 use crate::yaml::{self, Map, Node, Problem, Problems, Scope};
 
@@ -95,6 +95,8 @@ impl Base {
 
 fn top(mut map: Map<'_, '_>, base: &Base, rule_files: &mut Vec<String>) -> Option<Config> {
     let listen = map.required("listen", listen);
+    let loopback = listen.is_none_or(|listen| listen.ip().is_loopback());
+    let auth = map.child("auth").map(|map| auth::read(map, base, loopback)).unwrap_or_default();
     map.require("prometheus");
     let prometheus = map.child("prometheus").map(|map| prometheus(map, base));
     map.require("rule_files");
@@ -108,6 +110,7 @@ fn top(mut map: Map<'_, '_>, base: &Base, rule_files: &mut Vec<String>) -> Optio
     Some(Config {
         directory: base.directory(),
         listen: listen?,
+        auth,
         prometheus: prometheus?,
         rule_files: rule_files.clone(),
         ledger: ledger?,

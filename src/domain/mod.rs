@@ -10,6 +10,7 @@ pub mod history;
 pub mod manifest;
 pub mod membership;
 pub mod observation;
+pub mod role;
 pub mod rollback;
 mod scaled;
 pub mod share;

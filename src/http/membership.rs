@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use super::{App, Problem, claim};
 use crate::domain::membership::Heartbeat;
 use crate::membership::Rejection;
+use crate::metrics::Refused;
 use crate::ports::inbox::Message;
 use crate::ports::manifest::SignedManifest;
 
@@ -42,11 +43,11 @@ pub(super) async fn heartbeat(
     let heartbeat = claim::heartbeat(&app.body(request).await?)?;
     authenticate(&app, &heartbeat).map_err(|refusal| {
         report(&app, &heartbeat, &refusal.to_string());
-        let status = match refusal {
-            Refusal::NoMembership => StatusCode::FORBIDDEN,
-            Refusal::Token(_) => StatusCode::UNAUTHORIZED,
-        };
-        Problem::new(status, refusal.to_string())
+        match refusal {
+            Refusal::NoMembership => Problem::new(StatusCode::FORBIDDEN, refusal.to_string()),
+            Refusal::Token(_) => Problem::new(StatusCode::UNAUTHORIZED, refusal.to_string())
+                .challenging(&["Membership"]),
+        }
     })?;
     let fleet = heartbeat.fleet.clone();
     app.send(Message::Heartbeat(heartbeat))?;
@@ -109,6 +110,7 @@ fn authenticate(app: &App, heartbeat: &Heartbeat) -> Result<(), Refusal> {
 
 /// Has a refusal recorded, unless the worker was reported a moment ago or the controller is busy.
 fn report(app: &App, heartbeat: &Heartbeat, reason: &str) {
+    app.metrics.request_refused(Refused::Membership);
     let Ok(room) = app.inbox.try_reserve() else { return };
     if app.refusals.admit(&heartbeat.fleet, &heartbeat.worker_id, app.clock.now()) {
         room.send(Message::WorkerRejected {

@@ -9,9 +9,11 @@
 //! **Invariant:** a handler decides nothing about a fleet. It checks what came in, hands it to the
 //! controller without waiting for room, and shows what the controller has last published.
 
+mod access;
 mod alerts;
 mod api;
 mod claim;
+mod guard;
 mod health;
 mod membership;
 mod operate;
@@ -33,12 +35,13 @@ use axum::http::StatusCode;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
+pub use self::access::{Access, Caller};
 pub use self::problem::Problem;
 use self::refusals::Refusals;
 pub use self::router::router;
 pub use self::serve::serve;
 use crate::membership::MembershipVerifier;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Refused};
 use crate::ports::Clock;
 use crate::ports::inbox::Message;
 use crate::ports::manifest::SignedManifest;
@@ -66,8 +69,8 @@ pub struct Shared<L> {
     pub clock: Arc<dyn Clock>,
     /// What a peer may cost.
     pub limits: Limits,
-    /// Whether an operator's word is taken: only where none but this machine can speak.
-    pub takes_orders: bool,
+    /// Who may do what; what is sent here last is in force.
+    pub access: watch::Receiver<Arc<Access>>,
 }
 
 /// What a peer may cost.
@@ -113,8 +116,11 @@ struct App {
     verifiers: BTreeMap<String, MembershipVerifier>,
     clock: Arc<dyn Clock>,
     limits: Limits,
-    takes_orders: bool,
+    access: watch::Receiver<Arc<Access>>,
+    /// Workers whose refusal was recorded of late.
     refusals: Refusals,
+    /// Kinds of refusal that were logged of late.
+    refusals_logged: Refusals,
     /// Whether the last webhook was malformed, and that was logged.
     malformed_logged: AtomicBool,
 }
@@ -136,12 +142,28 @@ impl App {
         })
     }
 
+    /// Counts a refused request, and logs it unless one like it was logged a moment ago.
+    fn refuse(&self, refused: Refused, path: &str) {
+        self.metrics.request_refused(refused);
+        if self.refusals_logged.admit(refused.as_str(), "", self.clock.now()) {
+            tracing::warn!(
+                path,
+                reason = refused.as_str(),
+                "request refused; more of this kind are silent for a minute"
+            );
+        }
+    }
+
     /// Reads a request's body, of limited length, in limited time.
     async fn body(&self, request: Request) -> Result<Bytes, Problem> {
         match timeout(self.limits.request_timeout, Bytes::from_request(request, &())).await {
             Ok(Ok(bytes)) => Ok(bytes),
-            Ok(Err(rejection)) => Err(Problem::new(rejection.status(), rejection.body_text())),
+            Ok(Err(rejection)) => {
+                self.metrics.request_refused(Refused::Body);
+                Err(Problem::new(rejection.status(), rejection.body_text()))
+            }
             Err(_) => {
+                self.metrics.request_refused(Refused::Body);
                 Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body took too long to come"))
             }
         }

@@ -9,13 +9,14 @@ use serde_json::json;
 pub struct Problem {
     status: StatusCode,
     detail: String,
+    challenges: &'static [&'static str],
 }
 
 impl Problem {
     /// `detail` tells this occurrence apart, in a sentence for people.
     #[must_use]
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into() }
+        Self { status, detail: detail.into(), challenges: &[] }
     }
 
     /// What was sent is wrong.
@@ -31,6 +32,11 @@ impl Problem {
     /// Not now; the same request may succeed later.
     pub(super) fn busy(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+    }
+
+    /// How credentials may be given, as a 401 must say.
+    pub(super) fn challenging(self, challenges: &'static [&'static str]) -> Self {
+        Self { challenges, ..self }
     }
 
     /// For the log.
@@ -49,14 +55,12 @@ impl IntoResponse for Problem {
         });
         let content_type = [(header::CONTENT_TYPE, "application/problem+json")];
         let mut response = (self.status, content_type, document.to_string()).into_response();
-        // What the status obliges the answer to say, or what a client retries by.
-        let further = match self.status {
-            StatusCode::UNAUTHORIZED => Some((header::WWW_AUTHENTICATE, "Membership")),
-            StatusCode::SERVICE_UNAVAILABLE => Some((header::RETRY_AFTER, "5")),
-            _ => None,
-        };
-        if let Some((name, value)) = further {
-            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        for challenge in self.challenges {
+            let challenge = HeaderValue::from_static(challenge);
+            response.headers_mut().append(header::WWW_AUTHENTICATE, challenge);
+        }
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
         }
         response
     }

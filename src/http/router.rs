@@ -9,11 +9,13 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::routing::{get, post};
 
 use super::api::Archive;
+use super::guard::guarded;
 use super::refusals::Refusals;
-use super::{App, Problem, Shared, alerts, api, health, membership, operate};
+use super::{App, Problem, Shared, alerts, api, guard, health, membership, operate};
+use crate::domain::role::Role;
 use crate::ports::ledger::Ledger;
 
-/// All endpoints. Further ones can be merged in, as long as they bring no fallback of their own.
+/// All endpoints. Further ones belong into the group of who may use them.
 pub fn router<L: Ledger>(shared: Shared<L>) -> Router {
     let limits = shared.limits;
     let archive = Archive { ledger: shared.ledger, limits };
@@ -25,31 +27,52 @@ pub fn router<L: Ledger>(shared: Shared<L>) -> Router {
         verifiers: shared.verifiers,
         clock: shared.clock,
         limits,
-        takes_orders: shared.takes_orders,
+        access: shared.access,
         refusals: Refusals::default(),
+        refusals_logged: Refusals::default(),
         malformed_logged: AtomicBool::new(false),
     });
     let ledger = Router::new().route("/api/v1/ledger", get(api::ledger::<L>)).with_state(archive);
-    Router::new()
-        .route("/metrics", get(health::metrics))
-        .route("/-/healthy", get(health::healthy))
-        .route("/-/ready", get(health::ready))
-        .route("/-/reload", post(health::reload))
-        .route("/api/v1/alerts", post(alerts::receive))
-        .route("/api/v1/fleets", get(api::fleets))
-        .route("/api/v1/fleets/{fleet}", get(api::fleet))
-        .route("/api/v1/fleets/{fleet}/manifest", get(api::manifest))
-        .route("/api/v1/fleets/{fleet}/{act}", post(operate::act))
-        .route("/api/v1/rollbacks", get(api::rollbacks))
-        .route("/api/v1/rollbacks/{id}", get(api::rollback))
-        .route("/api/v1/rules", get(api::rules))
-        .route("/api/v1/heartbeat", post(membership::heartbeat))
-        .route("/api/v1/membership/verify", post(membership::verify))
-        .with_state(app)
-        .merge(ledger)
+    let readers = readers().with_state(Arc::clone(&app)).merge(ledger);
+    open()
+        .merge(guarded(&app, None, Router::new().route("/api/v1/caller", get(guard::caller))))
+        .merge(guarded(&app, Some(Role::Alert), alerters()))
+        .merge(guarded(&app, Some(Role::Operate), operators()))
+        .with_state(Arc::clone(&app))
+        .merge(guarded(&app, Some(Role::Read), readers))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(limits.body_bytes_max))
+}
+
+/// For everybody: what tells nothing, and what carries a proof of its own.
+fn open() -> Router<Arc<App>> {
+    Router::new()
+        .route("/-/healthy", get(health::healthy))
+        .route("/-/ready", get(health::ready))
+        .route("/api/v1/heartbeat", post(membership::heartbeat))
+        .route("/api/v1/membership/verify", post(membership::verify))
+}
+
+fn readers() -> Router<Arc<App>> {
+    Router::new()
+        .route("/metrics", get(health::metrics))
+        .route("/api/v1/fleets", get(api::fleets))
+        .route("/api/v1/fleets/{fleet}", get(api::fleet))
+        .route("/api/v1/fleets/{fleet}/manifest", get(api::manifest))
+        .route("/api/v1/rollbacks", get(api::rollbacks))
+        .route("/api/v1/rollbacks/{id}", get(api::rollback))
+        .route("/api/v1/rules", get(api::rules))
+}
+
+fn alerters() -> Router<Arc<App>> {
+    Router::new().route("/api/v1/alerts", post(alerts::receive))
+}
+
+fn operators() -> Router<Arc<App>> {
+    Router::new()
+        .route("/-/reload", post(health::reload))
+        .route("/api/v1/fleets/{fleet}/{act}", post(operate::act))
 }
 
 async fn not_found(uri: Uri) -> Problem {

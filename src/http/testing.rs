@@ -11,7 +11,8 @@ use serde_json::{Map, Value, json};
 use tokio::sync::{mpsc, watch};
 use tower::ServiceExt;
 
-use super::{Limits, Manifests, Shared, router};
+use super::{Access, Limits, Manifests, Shared, router};
+use crate::domain::role::{Role, Roles};
 use crate::domain::time::Timestamp;
 use crate::ledger::record::{Draft, Record};
 use crate::membership::{MembershipVerifier, sign_membership};
@@ -71,6 +72,7 @@ pub(super) struct Bench {
     pub(super) inbox: mpsc::Receiver<Message>,
     pub(super) view: watch::Sender<Arc<View>>,
     pub(super) manifests: watch::Sender<Manifests>,
+    pub(super) access: watch::Sender<Arc<Access>>,
     pub(super) metrics: Metrics,
 }
 
@@ -78,20 +80,21 @@ pub(super) fn bench() -> Bench {
     bench_with(Shelf(Ok(3)))
 }
 
-/// As where others than this machine can speak.
-pub(super) fn bench_that_takes_no_orders() -> Bench {
-    make(Shelf(Ok(3)), false)
+/// With other rules of who may do what than where only this machine can speak.
+pub(super) fn bench_for(access: Access) -> Bench {
+    make(Shelf(Ok(3)), access)
 }
 
 pub(super) fn bench_with(ledger: Shelf) -> Bench {
-    make(ledger, true)
+    make(ledger, Access::anonymous(Roles::NONE.and(Role::Operate)))
 }
 
-fn make(ledger: Shelf, takes_orders: bool) -> Bench {
+fn make(ledger: Shelf, access: Access) -> Bench {
     let (inbox, receiver) = mpsc::channel(4);
     let (view, view_receiver) = watch::channel(Arc::default());
     let (manifests, manifests_receiver) = watch::channel(Manifests::default());
     let metrics = Metrics::new("test", "test").unwrap();
+    let (access, access_receiver) = watch::channel(Arc::new(access));
     let secrets = vec![SECRET.as_bytes().to_vec()];
     let verifier = MembershipVerifier::new(secrets, Duration::from_mins(5)).unwrap();
     let shared = Shared {
@@ -103,9 +106,9 @@ fn make(ledger: Shelf, takes_orders: bool) -> Bench {
         verifiers: BTreeMap::from([("voice".to_owned(), verifier)]),
         clock: Arc::new(Stopped),
         limits: Limits::default(),
-        takes_orders,
+        access: access_receiver,
     };
-    Bench { router: router(shared), inbox: receiver, view, manifests, metrics }
+    Bench { router: router(shared), inbox: receiver, view, manifests, access, metrics }
 }
 
 impl Bench {
@@ -115,6 +118,22 @@ impl Bench {
 
     pub(super) async fn post(&self, uri: &str, body: impl ToString) -> Answer {
         self.call("POST", uri, body.to_string()).await
+    }
+
+    /// With headers of one's own.
+    pub(super) async fn send(
+        &self,
+        method: &str,
+        uri: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
+        let mut request = Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Body::from(body.to_owned())).unwrap();
+        Answer::of(self.router.clone().oneshot(request).await.unwrap()).await
     }
 
     pub(super) async fn call(&self, method: &str, uri: &str, body: String) -> Answer {
@@ -137,8 +156,16 @@ impl Bench {
     }
 
     pub(super) fn count_of_alerts(&self, result: &str) -> u64 {
+        self.count(&format!("alerts_received_total{{result=\"{result}\"}}"))
+    }
+
+    pub(super) fn count_of_refused(&self, reason: &str) -> u64 {
+        self.count(&format!("requests_refused_total{{reason=\"{reason}\"}}"))
+    }
+
+    fn count(&self, series: &str) -> u64 {
         let text = self.metrics.encode().unwrap();
-        let prefix = format!("rollbackd_alerts_received_total{{result=\"{result}\"}} ");
+        let prefix = format!("rollbackd_{series} ");
         text.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap().parse().unwrap()
     }
 }

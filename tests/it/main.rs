@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test whose surroundings fail fails")]
 
+mod access;
 mod bad_version;
 mod counting;
 mod darkness;

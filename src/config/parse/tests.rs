@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::{Authorization, Mode, OnStartTimeout, Secret, SecretSource, WhenUnsure};
+use crate::domain::role::Roles;
 
 const MINIMAL: &str = include_str!("../../../tests/fixtures/config/minimal.yml");
 const FULL: &str = include_str!("../../../tests/fixtures/config/full.yml");
@@ -21,6 +22,21 @@ fn what_is_left_out_has_a_default_and_paths_start_at_the_file() {
     Config {
         directory: "etc",
         listen: 127.0.0.1:9788,
+        auth: AuthConfig {
+            read: Holders {
+                token_files: [],
+                users: [],
+            },
+            alert: Holders {
+                token_files: [],
+                users: [],
+            },
+            operate: Holders {
+                token_files: [],
+                users: [],
+            },
+            anonymous: None,
+        },
         prometheus: PrometheusConfig {
             urls: [
                 "http://127.0.0.1:9090",
@@ -106,6 +122,19 @@ fn what_is_given_is_read() {
     assert_eq!(fleet.drain.command.as_ref().unwrap().len(), 2);
     assert_eq!(fleet.limits.rollbacks, 1);
     assert_eq!(fleet.membership.as_ref().unwrap().secret_files.len(), 2);
+    assert_eq!(config.auth.read.users, ["grafana"]);
+    assert_eq!(config.auth.alert.token_files, [Path::new("/etc/alertmanager.token")]);
+    assert_eq!(config.auth.anonymous, Some(Roles::NONE));
+}
+
+#[test]
+fn nobody_operates_without_credentials_from_elsewhere() {
+    let auth = "auth: { anonymous: [read, operate] }\n";
+    assert_eq!(problems(&format!("{MINIMAL}{auth}")), "");
+    insta::assert_snapshot!(
+        problems(&format!("{}{auth}", MINIMAL.replace("127.0.0.1:9788", "10.0.0.1:9788"))),
+        @"etc/rollbackd.yml:10:27: auth.anonymous[1]: nobody operates without credentials but on a loopback address"
+    );
 }
 
 #[test]
@@ -129,7 +158,7 @@ fn every_problem_is_told_at_once_and_placed() {
     etc/rollbackd.yml:9:45: prometheus.headers.X: expected text, found a number; put it in quotes
     etc/rollbackd.yml:10:13: rule_files: expected at least one file
     etc/rollbackd.yml:11:9: ledger: expected `sqlite:` and a path, found `postgres://x`
-    etc/rollbackd.yml:12:1: unknown key `signing_keyfile`; there are `listen`, `prometheus`, `rule_files`, `ledger`, `signing_key_file`, `alertmanager`, `fleets`
+    etc/rollbackd.yml:12:1: unknown key `signing_keyfile`; there are `listen`, `auth`, `prometheus`, `rule_files`, `ledger`, `signing_key_file`, `alertmanager`, `fleets`
     etc/rollbackd.yml:13:15: alertmanager: expected a map, found text
     etc/rollbackd.yml:16:5: fleets[0].name: `name` is here twice
     etc/rollbackd.yml:17:9: fleets[0].by: `deployment_version` is the version label; versions share a fleet
@@ -159,7 +188,12 @@ fn every_problem_is_told_at_once_and_placed() {
     etc/rollbackd.yml:34:5: fleets[2].workers: missing
     etc/rollbackd.yml:34:11: fleets[2].name: fleet name must have 1 to 63 letters, digits, `_` or `-`
     etc/rollbackd.yml:35:5: fleets[3]: expected a map, found text
-    etc/rollbackd.yml:36:1: unknown key `surprise`; there are `listen`, `prometheus`, `rule_files`, `ledger`, `signing_key_file`, `alertmanager`, `fleets`
+    etc/rollbackd.yml:36:1: unknown key `surprise`; there are `listen`, `auth`, `prometheus`, `rule_files`, `ledger`, `signing_key_file`, `alertmanager`, `fleets`
+    etc/rollbackd.yml:37:15: auth.read: expected `token_files`, `users`, or both
+    etc/rollbackd.yml:37:41: auth.alert.token_files: expected a list, found text
+    etc/rollbackd.yml:37:57: auth.operate: unknown key `tokens`; there are `token_files`, `users`
+    etc/rollbackd.yml:37:78: auth.operate.users[0]: expected text, found a number; put it in quotes
+    etc/rollbackd.yml:37:96: auth.anonymous[0]: expected `read` or `alert` or `operate`, found `write`
     "###);
 }
 

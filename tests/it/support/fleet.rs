@@ -49,6 +49,8 @@ pub(crate) struct Fleet {
     pub(crate) prometheus: Prometheus,
     pub(crate) address: SocketAddr,
     directory: TempDir,
+    /// What the controllers started from now on log.
+    pub(crate) log_level: &'static str,
     controller: Option<Child>,
     targets: JoinHandle<()>,
 }
@@ -75,7 +77,7 @@ impl Fleet {
         assert!(made.status.success(), "{made:?}");
         let (workers, scraped) = (path.join("workers"), prometheus.directory());
         let targets = tokio::spawn(async move { keep_targets(&workers, &scraped).await });
-        Self { prometheus, address, directory, controller: None, targets }
+        Self { prometheus, address, directory, log_level: "info", controller: None, targets }
     }
 
     /// With a controller that watches two workers of v1 taking calls and knows v1 as good.
@@ -114,6 +116,7 @@ impl Fleet {
             .arg(self.path(config))
             .args(arguments)
             .env("NO_COLOR", "1")
+            .env("ROLLBACKD_LOG", self.log_level)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log.unwrap())
@@ -138,10 +141,21 @@ impl Fleet {
     /// For the next controller.
     pub(crate) fn move_to_another_address(&mut self) {
         self.address = free_address();
+        let listen = self.address.to_string();
+        self.configure(|config| config["listen"] = listen.into());
+    }
+
+    /// Changes the config file.
+    pub(crate) fn configure(&self, change: impl FnOnce(&mut Value)) {
         let path = self.path("rollbackd.yml");
         let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-        config["listen"] = self.address.to_string().into();
+        change(&mut config);
         std::fs::write(path, config.to_string()).unwrap();
+    }
+
+    /// The controller's process.
+    pub(crate) fn controller_pid(&self) -> u32 {
+        self.controller.as_ref().unwrap().id()
     }
 
     pub(crate) fn log(&self) -> String {
