@@ -2,7 +2,7 @@
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::cli::{audit, check, judge, keygen, operate, packaging};
+use crate::cli::{audit, check, judge, keygen, operate, packaging, simulate};
 use crate::telemetry::LogArgs;
 
 mod access;
@@ -45,6 +45,7 @@ enum Command {
     /// Report every problem of a config file and its rules.
     Check(check::Args),
     Judge(judge::JudgeArgs),
+    Simulate(simulate::SimulateArgs),
     /// Make a signing key.
     Keygen(keygen::KeygenArgs),
     /// Show the fleets of a running rollbackd.
@@ -83,6 +84,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<u8> {
         }
         Command::Check(args) => Ok(check::run(&args, &mut out)?),
         Command::Judge(args) => Ok(judge::run(&args, &mut out)?),
+        Command::Simulate(args) => Ok(simulate::run(&args, &mut out)?),
         Command::Keygen(args) => Ok(keygen::run(&args, &mut out)?),
         Command::Status(args) => Ok(operate::status(&args, &mut out).await?),
         Command::Rollback(args) => Ok(operate::versioned("rollback", &args, &mut out).await?),

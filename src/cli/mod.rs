@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::plot::CannotDraw;
 use crate::ports::ledger::LedgerError;
 use crate::signing::KeyFileError;
 
@@ -12,6 +13,7 @@ pub mod judge;
 pub mod keygen;
 pub mod operate;
 pub mod packaging;
+pub mod simulate;
 
 /// The command did what it was asked to.
 pub const EXIT_OK: u8 = 0;
@@ -31,6 +33,12 @@ pub enum CommandError {
     /// A file of counts does not read.
     #[error(transparent)]
     Counts(#[from] judge::Malformed),
+    /// There is no rule to simulate.
+    #[error(transparent)]
+    Rule(#[from] simulate::NoSuchRule),
+    /// A plot cannot be drawn.
+    #[error(transparent)]
+    Plot(#[from] CannotDraw),
     /// A file that is needed cannot be used.
     #[error("{path}: {reason}")]
     File {

@@ -13,6 +13,9 @@ pub struct Share(f64);
 pub struct InvalidShare;
 
 impl Share {
+    /// 0.1 %, the false rollback rate unless said otherwise.
+    pub const PER_MILLE: Self = Self(0.001);
+
     /// A share from its value.
     ///
     /// # Errors

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 #[rustfmt::skip]
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("domain",     &[]),
+    ("plot",       &[]),
+    ("simulate",   &["domain"]),
     ("yaml",       &["domain"]),
     ("signing",    &["domain"]),
     ("membership", &["domain"]),
@@ -20,7 +22,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("controller", &["domain", "signing", "metrics", "ledger", "rules", "config", "ports", "evaluate"]),
     ("adapters",   &["domain", "signing", "ledger", "ports"]),
     ("http",       &["domain", "membership", "metrics", "ledger", "ports"]),
-    ("cli",        &["domain", "yaml", "signing", "ledger", "rules", "config", "ports", "adapters"]),
+    ("cli",        &["domain", "yaml", "signing", "ledger", "rules", "config", "ports", "adapters", "evaluate", "plot", "simulate"]),
 ];
 
 fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
