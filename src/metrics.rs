@@ -123,6 +123,16 @@ impl Metrics {
         with(&self.families.evidence_log10, &[fleet, version, rule], |gauge| gauge.set(log10));
     }
 
+    /// What a value rule found for a candidate; without a value the series goes.
+    pub fn set_rule_value(&self, fleet: &str, version: &str, rule: &str, value: Option<f64>) {
+        let (gauges, labels) = (&self.families.rule_value, [fleet, version, rule]);
+        match value {
+            Some(value) => with(gauges, &labels, |gauge| gauge.set(value)),
+            // An error says that there was none.
+            None => drop(gauges.remove_label_values(&labels)),
+        }
+    }
+
     /// The evidence at which a candidate of this fleet is convicted.
     pub fn set_evidence_threshold_log10(&self, fleet: &str, log10: f64) {
         with(&self.families.evidence_threshold_log10, &[fleet], |gauge| gauge.set(log10));
@@ -143,11 +153,13 @@ impl Metrics {
     /// goes.
     pub fn keep_rollouts(&self, fleet: &str, observed: impl Fn(&str) -> bool) {
         for version in self.families.rollout_state.forget(fleet, |version| !observed(version)) {
-            forget(&self.families.evidence_log10, |label, value| match label {
-                "fleet" => value == fleet,
-                "version" => value == version,
-                _ => true,
-            });
+            for gauges in [&self.families.evidence_log10, &self.families.rule_value] {
+                forget(gauges, |label, value| match label {
+                    "fleet" => value == fleet,
+                    "version" => value == version,
+                    _ => true,
+                });
+            }
         }
     }
 
@@ -209,6 +221,7 @@ impl Metrics {
         let gauges = [
             &self.families.session_failure_ratio,
             &self.families.evidence_log10,
+            &self.families.rule_value,
             &self.families.draining_sessions,
             &self.families.workers,
             &self.families.live_sessions,
@@ -230,6 +243,7 @@ impl Metrics {
             &self.families.session_failure_ratio,
             &self.families.evidence_log10,
             &self.families.evidence_threshold_log10,
+            &self.families.rule_value,
             &self.families.draining_sessions,
             &self.families.last_good_ready,
             &self.families.workers,
@@ -243,7 +257,9 @@ impl Metrics {
 
     /// A rule is no longer in force: its series go.
     pub fn forget_rule(&self, rule: &str) {
-        forget(&self.families.evidence_log10, |label, value| label != "rule" || value == rule);
+        for gauges in [&self.families.evidence_log10, &self.families.rule_value] {
+            forget(gauges, |label, value| label != "rule" || value == rule);
+        }
         forget(&self.families.evaluations, |label, value| label != "rule" || value == rule);
     }
 }

@@ -192,6 +192,15 @@ fn page(fleet: &Value, rollbacks: &Value) -> String {
                 log10("threshold_log10").unwrap_or(f64::NAN),
             ));
         }
+        for value in list(&rollout["values"]) {
+            let limit = |name: &str| {
+                value[name].as_f64().map(|limit| format!(", {name} {limit}")).unwrap_or_default()
+            };
+            let (escalate, rollback) = (limit("escalate_above"), limit("rollback_above"));
+            let found = value["value"].as_f64().map_or("no value".to_owned(), |v| v.to_string());
+            let (rule, verdict) = (text(&value, "rule"), text(&value, "verdict"));
+            lines.push(format!("  {rule}: {verdict}, {found}{escalate}{rollback}"));
+        }
     }
     let under_way = list(rollbacks).into_iter().find(|r| r["id"] == fleet["rollback"]);
     if let Some(rollback) = under_way {
@@ -234,7 +243,10 @@ mod tests {
             "rollouts": [{"candidate": "v3", "observe_until": "2026-01-01T00:00:00.000Z", "verdicts": [
                 {"rule": "s/F", "verdict": "suspect", "failed": 3, "started": 40, "control_failed": 1,
                  "control_started": 50, "baseline_log10": 1.25, "ceiling_log10": null,
-                 "threshold_log10": 3.3}]}],
+                 "threshold_log10": 3.3}], "values": [
+                {"rule": "q/Slow", "verdict": "over", "value": 2.5, "escalate_above": 1.5,
+                 "rollback_above": 6.0},
+                {"rule": "q/Cost", "verdict": "no_data", "value": null, "escalate_above": 1.0}]}],
             "rollback": "voice-7",
         });
         let rollbacks = json!([{"id": "voice-7", "from_version": "v2", "version": "v1",
@@ -246,6 +258,8 @@ mod tests {
           v2  1 workers, 4.0 live  denied
           observing v3 until 2026-01-01T00:00:00.000Z
             s/F: suspect, 3 of 40 failed, control 1 of 50; evidence 10^1.2 of 10^3.3
+            q/Slow: over, 2.5, escalate_above 1.5, rollback_above 6
+            q/Cost: no_data, no value, escalate_above 1
           rolling back v2 to v1: draining; 1 workers and 4.0 sessions left on it
         ");
     }

@@ -3,19 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use crate::config::FleetConfig;
 use crate::domain::decision::{Decision, decide};
 use crate::domain::history::{Happening, Rollout};
 use crate::domain::rollback::{Event, Rollback, State};
-use crate::domain::share::Share;
 use crate::domain::time::Timestamp;
 use crate::domain::version::Version;
-use crate::evaluate::answers::{self, Seen, Table};
+use crate::evaluate::answers::{self, Seen, Table, Values};
 use crate::evaluate::judge::{Ahead, Judgement, judge, look_ahead, threshold_log10};
-use crate::evaluate::observed::RuleWatch;
 use crate::evaluate::plan::{Answer, Plan, RuleAnswer};
 use crate::ports::ledger::Ledger;
 use crate::ports::metrics::MetricSource;
@@ -23,7 +20,7 @@ use crate::ports::platform::Platform;
 use crate::rules::Group;
 
 use super::fleet::Fleet;
-use super::{Controller, Stop, show};
+use super::{Controller, Stop, evidence, show};
 
 /// Looks in a row without any trace of a candidate after which its rollout is over.
 const ABSENT_LOOKS_MAX: u32 = 20;
@@ -130,6 +127,13 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
                     fleet.observed.take_ticks(name, index, span, &tables);
                 }
             }
+            if let Some(span) = group_plan.values {
+                let each = group_answer.values.iter();
+                let values: Vec<Values> = each.map(|rule| Values::read(config, rule)).collect();
+                for (name, fleet) in select(&mut self.fleets, names) {
+                    fleet.observed.take_values(name, index, span, &values);
+                }
+            }
             if let Some(span) = group_plan.unfinished {
                 let tables = read(&group_answer.unfinished);
                 for (name, fleet) in select(&mut self.fleets, names) {
@@ -153,18 +157,9 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         let rollouts: Vec<Rollout> = fleet.observed.history.rollouts().values().cloned().collect();
         for rollout in rollouts {
             let Some(fleet) = self.fleets.get(name) else { continue };
-            let judgement = judge(&fleet.observed, name, &rollout, threshold, ahead);
+            let judgement = judge(&fleet.observed, name, groups, &rollout, threshold, ahead);
             show::count(&self.ports.metrics, name, &rollout, groups, &judgement, threshold);
-            let counted = judgement.counted_until.min(at);
-            let mut situation = fleet.observed.situation(
-                config,
-                &rollout,
-                judgement.verdict,
-                judgement.has_sessions,
-                (counted, at),
-            );
-            situation.observation_over &= judgement.complete;
-            let decision = decide(situation);
+            let decision = decide(&fleet.observed.situation(config, &rollout, &judgement, at));
             self.carry_out(name, config, groups, &rollout, &judgement, decision, at).await?;
         }
         Ok(())
@@ -182,40 +177,38 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         at: Timestamp,
     ) -> Result<(), Stop> {
         let candidate = rollout.candidate.clone();
-        let told = self.fleets.get(name).and_then(|f| f.told.get(candidate.as_str())).cloned();
-        let (event, reason) = match decision {
+        let Some(fleet) = self.fleets.get_mut(name) else { return Ok(()) };
+        let event = match decision {
             Decision::Wait => {
-                if let Some(fleet) = self.fleets.get_mut(name) {
-                    fleet.told.remove(candidate.as_str());
-                }
+                fleet.told.remove(&candidate);
                 return Ok(());
             }
-            Decision::Promote => ("rollout.decided", "observed, and nothing speaks against it"),
-            Decision::RollBack => ("rollout.decided", "fails more than allowed"),
-            Decision::Escalate(reason) => ("rollout.escalated", reason),
-            Decision::Hold(reason) => ("rollout.held", reason),
+            Decision::Promote | Decision::RollBack(_) => "rollout.decided",
+            Decision::Escalate(_) => "rollout.escalated",
+            Decision::Hold(_) => "rollout.held",
         };
-        let news = told.as_deref() != Some(reason);
-        let sentence = explain(groups, rollout, judgement, config, reason);
-        let evidence = evidence_json(config, groups, judgement);
-        let draft = show::decided(at, name, event, rollout, decision, &sentence, evidence);
-        match decision {
+        let news = fleet.told.get(&candidate) != Some(&decision);
+        let sentence = evidence::sentence(config, groups, rollout, judgement, &decision);
+        let evidence = evidence::record(config, groups, judgement);
+        let draft = show::decided(at, name, event, rollout, &decision, &sentence, evidence);
+        match &decision {
             Decision::Promote => {
                 info!(fleet = name, version = %candidate, "promoted");
                 let promoted = Happening::Promoted { version: candidate };
                 self.record(name, vec![draft], promoted).await?;
             }
-            Decision::RollBack => {
+            Decision::RollBack(_) => {
                 warn!(fleet = name, version = %candidate, reason = sentence, "rolling back");
                 let workers = rollout.baseline_workers;
                 self.choose(name, &rollout.candidate, workers, vec![draft], sentence, at).await?;
             }
-            Decision::Escalate(_) | Decision::Hold(_) if news => {
-                let decision = decision.name();
-                warn!(fleet = name, version = %candidate, decision, reason, "decided");
+            Decision::Escalate(ground) | Decision::Hold(ground) if news => {
+                let (reason, rule) = (ground.reason, ground.rule.as_deref());
+                let what = decision.name();
+                warn!(fleet = name, version = %candidate, decision = what, reason, rule, "decided");
                 let recorded = self.append(vec![draft]).await?;
                 if let Some(fleet) = self.fleets.get_mut(name).filter(|_| recorded) {
-                    fleet.told.insert(candidate.to_string(), reason.to_owned());
+                    fleet.told.insert(candidate, decision);
                 }
             }
             Decision::Wait | Decision::Escalate(_) | Decision::Hold(_) => {}
@@ -265,74 +258,4 @@ fn select<'a>(
     names: &'a BTreeSet<String>,
 ) -> impl Iterator<Item = (&'a String, &'a mut Fleet)> {
     fleets.iter_mut().filter(|(name, _)| names.contains(*name))
-}
-
-/// The decision in a sentence, with the figures of the rule that speaks most strongly.
-fn explain(
-    groups: &[Group],
-    rollout: &Rollout,
-    judgement: &Judgement,
-    config: &FleetConfig,
-    reason: &str,
-) -> String {
-    let strength = |watch: &RuleWatch| {
-        watch.observation.evidence().strongest_log10().unwrap_or(f64::NEG_INFINITY)
-    };
-    let strongest = judgement.rules.iter().max_by(|a, b| strength(&a.2).total_cmp(&strength(&b.2)));
-    let Some((group, rule, watch)) = strongest else { return reason.to_owned() };
-    let name = groups.get(*group).and_then(|g| g.sessions.get(*rule)).map_or("", |r| &r.name);
-    let total = watch.observation.total();
-    let share = |failed: u64, started: u64| 100.0 * failed as f64 / (started.max(1)) as f64;
-    format!(
-        "{reason} ({name}): {} of {} sessions of {} failed ({:.1}%), of its control {} of {} \
-         ({:.1}%); evidence 10^{:.1}, convicting at 10^{:.1}",
-        total.candidate.failed,
-        total.candidate.started,
-        rollout.candidate,
-        share(total.candidate.failed, total.candidate.started),
-        total.control.failed,
-        total.control.started,
-        share(total.control.failed, total.control.started),
-        strength(watch),
-        threshold_log10(config.false_rollback_rate, groups),
-    )
-}
-
-/// Everything a decision rests on, so that it can be derived again from its record alone.
-fn evidence_json(config: &FleetConfig, groups: &[Group], judgement: &Judgement) -> Value {
-    let rules = judgement.rules.iter().filter_map(|(group, number, watch)| {
-        let group = groups.get(*group)?;
-        let rule = group.sessions.get(*number)?;
-        let settings = watch.observation.settings();
-        let evidence = watch.observation.evidence();
-        let side = |c: &crate::domain::counts::Counts| json!([c.started, c.failed, c.live]);
-        let ticks: Vec<Value> = watch
-            .observation
-            .ticks()
-            .iter()
-            .map(|tick| json!([side(&tick.candidate), side(&tick.control)]))
-            .collect();
-        Some(json!({
-            "rule": format!("{}/{}", group.name, rule.name),
-            "digest": rule.digest,
-            "interval_seconds": group.interval.as_secs_f64(),
-            "threshold_log10": threshold_log10(config.false_rollback_rate, groups),
-            "observation_ticks": settings.observation_ticks,
-            "tolerance": settings.tolerance.map(crate::domain::share::Tolerance::get),
-            "ceiling": settings.ceiling.map(Share::get),
-            "dispersion": settings.dispersion,
-            "pool_sessions": settings.pool_sessions,
-            "control": watch.observation.control().name(),
-            "baseline_log10": finite(evidence.baseline_log10),
-            "ceiling_log10": finite(evidence.ceiling_log10),
-            "dropped": watch.dropped,
-            "queries": show::queries(config, rule, group.interval),
-            "ticks": ticks,
-        }))
-    });
-    Value::Array(rules.collect())
-}
-
-fn finite(value: Option<f64>) -> Option<f64> {
-    value.filter(|value| value.is_finite())
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::domain::decision::Decision;
 use crate::domain::membership::Member;
 use crate::domain::rollback::{Rollback, Sighting};
 use crate::domain::time::Timestamp;
@@ -23,8 +24,8 @@ pub(crate) struct Fleet {
     pub(crate) observed: Observed,
     /// Workers that spoke.
     pub(crate) members: BTreeMap<String, Member>,
-    /// What people were told last, by what it is about.
-    pub(crate) told: BTreeMap<String, String>,
+    /// What people were told last, by candidate.
+    pub(crate) told: BTreeMap<Version, Decision>,
     /// The effect under way or accepted, by its name.
     pub(crate) effect: Option<EffectState>,
     /// Why nothing can be decided.

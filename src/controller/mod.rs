@@ -13,6 +13,7 @@
 
 mod act;
 mod decide;
+mod evidence;
 mod fleet;
 mod operate;
 mod show;
@@ -353,7 +354,11 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         let groups = entry.groups.iter().enumerate().map(|(group, rules)| {
             let watches = fleets.iter().flat_map(|fleet| fleet.observed.watches.values());
             let watches = watches.filter_map(|watch| watch.groups.get(&group));
-            let (read, unread): (Vec<_>, Vec<_>) = watches.partition(|w| w.rules.is_some());
+            let watches: Vec<&GroupWatch> = watches.collect();
+            let values = watches.iter().map(|watch| watch.values_cursor).min();
+            let values = values.filter(|_| !rules.values.is_empty());
+            let (read, unread): (Vec<_>, Vec<_>) =
+                watches.into_iter().partition(|watch| watch.rules.is_some());
             let until = now - entry.settle();
             let oldest = |watches: &[&GroupWatch]| watches.iter().map(|w| w.cursor).min();
             let cursor = oldest(&read).into_iter().chain(oldest(&unread)).min();
@@ -371,6 +376,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
                 due,
                 unfinished: newest.and_then(|cursor| Span::unfinished(cursor, now)),
                 histories,
+                values: values.and_then(|cursor| Span::due(cursor, now, rules.interval)),
             }
         });
         Plan { entry: index, at: now, lineage, groups: groups.collect() }

@@ -3,7 +3,7 @@
 use serde_json::Map;
 use tracing::warn;
 
-use crate::domain::decision::AWAITS_APPROVAL;
+use crate::domain::decision::{AWAITS_APPROVAL, Decision};
 use crate::domain::history::Happening;
 use crate::domain::rollback::State;
 use crate::domain::time::Timestamp;
@@ -108,7 +108,8 @@ fn plan(fleet: &Fleet, act: &Act, now: Timestamp) -> Result<Step, String> {
                 return Err(format!("nothing can be approved now: {why}"));
             }
             let waits = |v: &&Version| {
-                fleet.told.get(v.as_str()).is_some_and(|told| told == AWAITS_APPROVAL)
+                let ground = fleet.told.get(*v).and_then(Decision::ground);
+                ground.is_some_and(|ground| ground.reason == AWAITS_APPROVAL)
             };
             let waiting: Vec<&Version> = history.rollouts().keys().filter(waits).collect();
             let bad = only(version.as_ref(), &waiting, "waits for approval")?;

@@ -13,7 +13,7 @@ use crate::domain::history::Rollout;
 use crate::domain::manifest::Manifest;
 use crate::domain::rollback::Rollback;
 use crate::domain::time::Timestamp;
-use crate::evaluate::judge::{Judgement, threshold_log10};
+use crate::evaluate::judge::{Judgement, rule_name, threshold_log10};
 use crate::evaluate::observed::RuleWatch;
 use crate::ledger::event::ACTOR;
 use crate::ledger::record::{Draft, rfc3339};
@@ -23,14 +23,14 @@ use crate::ports::manifest::SignedManifest;
 use crate::ports::metrics::MetricSource;
 use crate::ports::platform::Platform;
 use crate::ports::view::{
-    FleetView, RollbackView, RolloutView, RuleView, VerdictView, VersionView, View,
+    FleetView, RollbackView, RolloutView, RuleView, ValueView, VerdictView, VersionView, View,
 };
-use crate::rules::query::SessionQueries;
+use crate::rules::query::{self, SessionQueries};
 use crate::rules::{Group, SessionRule};
 use crate::signing::{Signer, canonical_json};
 
 use super::fleet::Fleet;
-use super::{Controller, belongs};
+use super::{Controller, belongs, evidence};
 
 /// How long a worker may believe a manifest it has.
 const MANIFEST_LIFE: Duration = Duration::from_hours(24);
@@ -106,6 +106,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
                 started_at: rfc3339(rollout.started_at),
                 observe_until: rfc3339(rollout.observe_until),
                 verdicts: verdicts(fleet, rollout, groups, threshold),
+                values: values(fleet, rollout, groups),
             }
         });
         let pause = fleet.observed.history.paused(self.ports.clock.now());
@@ -177,7 +178,9 @@ fn rules_of(group: &Group, config: &FleetConfig) -> Vec<RuleView> {
         view(&rule.name, "sessions", &rule.digest, queries(config, rule, group.interval))
     });
     let values = group.values.iter().map(|rule| {
-        let queries = BTreeMap::from([("value".to_owned(), rule.value.clone())]);
+        let FleetConfig { workers, by, version_label, .. } = config;
+        let query = query::value(rule, workers, by, version_label, group.interval);
+        let queries = BTreeMap::from([("value".to_owned(), query)]);
         view(&rule.name, "value", &rule.digest, queries)
     });
     sessions.chain(values).collect()
@@ -223,7 +226,7 @@ fn verdicts(
     let view = |(group, (rule, watch)): (&Group, (&SessionRule, &RuleWatch))| {
         let (observation, total) = (&watch.observation, watch.observation.total());
         VerdictView {
-            rule: format!("{}/{}", group.name, rule.name),
+            rule: rule_name(group, &rule.name),
             verdict: observation.verdict(threshold_log10).name().to_owned(),
             baseline_log10: observation.evidence().baseline_log10,
             ceiling_log10: observation.evidence().ceiling_log10,
@@ -237,6 +240,24 @@ fn verdicts(
         }
     };
     rules.flatten().map(view).collect()
+}
+
+fn values(fleet: &Fleet, rollout: &Rollout, groups: &[Group]) -> Vec<ValueView> {
+    let watch = fleet.observed.watches.get(&rollout.candidate);
+    let watched = watch.into_iter().flat_map(|watch| &watch.groups);
+    let rules = watched.filter_map(|(index, watch)| {
+        let group = groups.get(*index)?;
+        Some(group.values.iter().zip(&watch.values).map(move |(rule, seen)| ValueView {
+            rule: rule_name(group, &rule.name),
+            verdict: seen.verdict().name().to_owned(),
+            value: seen.value(),
+            escalate_above: rule.escalate_above,
+            rollback_above: rule.rollback_above,
+            for_seconds: rule.hold_for.as_secs_f64(),
+            over_since: seen.over_since().map(rfc3339),
+        }))
+    });
+    rules.flatten().collect()
 }
 
 fn sign(signer: &Signer, name: &str, fleet: &Fleet, now: Timestamp) -> Option<SignedManifest> {
@@ -285,13 +306,18 @@ pub(super) fn count(
     threshold_log10: f64,
 ) {
     let candidate = rollout.candidate.as_str();
-    metrics.set_rollout_state(fleet, candidate, judgement.verdict.name());
+    metrics.set_rollout_state(fleet, candidate, judgement.state());
     metrics.set_evidence_threshold_log10(fleet, threshold_log10);
+    for (group, rule, watch) in evidence::values(groups, judgement) {
+        let name = rule_name(group, &rule.name);
+        metrics.evaluated(&name, watch.verdict().name());
+        metrics.set_rule_value(fleet, candidate, &name, watch.value());
+    }
     for (group, number, watch) in &judgement.rules {
         let Some(group) = groups.get(*group) else { continue };
         let Some(rule) = group.sessions.get(*number) else { continue };
         let observation = &watch.observation;
-        let name = format!("{}/{}", group.name, rule.name);
+        let name = rule_name(group, &rule.name);
         metrics.evaluated(&name, observation.verdict(threshold_log10).name());
         if let Some(log10) = observation.evidence().strongest_log10() {
             metrics.set_evidence_log10(fleet, candidate, &name, log10);
@@ -338,9 +364,9 @@ pub(super) fn decided(
     fleet: &str,
     event: &str,
     rollout: &Rollout,
-    decision: Decision,
+    decision: &Decision,
     reason: &str,
-    evidence: Value,
+    evidence: Map<String, Value>,
 ) -> Draft {
     let mut extra = Map::new();
     extra.insert("fleet".to_owned(), fleet.into());
@@ -348,7 +374,7 @@ pub(super) fn decided(
     extra.insert("baseline".to_owned(), json!(baseline));
     extra.insert("decision".to_owned(), decision.name().into());
     extra.insert("reason".to_owned(), reason.into());
-    extra.insert("rules".to_owned(), evidence);
+    extra.extend(evidence);
     Draft {
         at,
         event: event.to_owned(),

@@ -1,6 +1,7 @@
 //! The loop, fed by hand: what it records, asks and refuses.
 
 mod faults;
+mod values;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -136,6 +137,8 @@ struct Stage {
     platform: Arc<Asked>,
     ledger: Arc<Book>,
     clock: Arc<Hand>,
+    /// What every tick of a value rule finds, by version.
+    values: Vec<(&'static str, f64)>,
 }
 
 impl Stage {
@@ -163,7 +166,7 @@ impl Stage {
         for record in &records {
             controller.replay(record).unwrap();
         }
-        Self { controller, platform, ledger, clock }
+        Self { controller, platform, ledger, clock, values: Vec::new() }
     }
 
     /// One look, an interval after the last: workers by version, and what each started and failed
@@ -176,6 +179,7 @@ impl Stage {
             due: group.due.map(|span| answer(span, counts)).into_iter().collect(),
             unfinished: group.unfinished.map(|span| answer(span, counts)).into_iter().collect(),
             histories: group.histories.iter().map(|_| vec![RuleAnswer::default()]).collect(),
+            values: group.values.map(|span| values(span, &self.values)).into_iter().collect(),
         });
         let alive = workers.iter().flat_map(|(version, count)| {
             (0..*count)
@@ -219,6 +223,11 @@ fn answer(span: Span, counts: &[(&str, u64, u64)]) -> RuleAnswer {
         each.collect::<Vec<_>>()
     };
     RuleAnswer { started: side(|c| c.1), failed: side(|c| c.2), ..RuleAnswer::default() }
+}
+
+fn values(span: Span, values: &[(&str, f64)]) -> Vec<Series> {
+    let points = |value: f64| span.ends().map(|end| (end, value)).collect::<Vec<_>>();
+    values.iter().map(|(version, value)| series(version, None, &points(*value))).collect()
 }
 
 const FAILING: &[(&str, u64, u64)] = &[("v1", 20, 0), ("v2", 20, 15)];

@@ -3,32 +3,66 @@
 //! **Invariant:** [`decide`] is one ordered expression: the first line that fits is the decision,
 //! and a situation that no line names waits.
 
+use super::value::ValueVerdict;
 use super::verdict::Verdict;
 
 /// What to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Keep watching.
     Wait,
     /// The candidate is the last good version now.
     Promote,
     /// Take the fleet back.
-    RollBack,
-    /// A person must choose; the text says why.
-    Escalate(&'static str),
-    /// Nothing may be decided; the text says why.
-    Hold(&'static str),
+    RollBack(Ground),
+    /// A person must choose.
+    Escalate(Ground),
+    /// Nothing may be decided.
+    Hold(Ground),
+}
+
+/// Why, and which rule says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ground {
+    /// For people; one of a few fixed texts.
+    pub reason: &'static str,
+    /// `group/rule`; none where it is not one rule's word.
+    pub rule: Option<String>,
+}
+
+impl From<&'static str> for Ground {
+    fn from(reason: &'static str) -> Self {
+        Self { reason, rule: None }
+    }
+}
+
+/// What one kind of rules says, and which of them: the first of those whose verdict is the worst.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding<V> {
+    /// The worst over the rules.
+    pub verdict: V,
+    /// `group/rule`.
+    pub rule: Option<String>,
+}
+
+impl<V> Finding<V> {
+    fn ground(&self, reason: &'static str) -> Ground {
+        Ground { reason, rule: self.rule.clone() }
+    }
 }
 
 /// What is known when a decision is due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and any may hold")]
 pub struct Situation {
-    /// The worst verdict over the rules.
-    pub verdict: Verdict,
+    /// What the rules on sessions say.
+    pub sessions: Finding<Verdict>,
+    /// What the rules on values say.
+    pub values: Finding<ValueVerdict>,
     /// `observe_for` has passed.
     pub observation_over: bool,
-    /// The candidate has started sessions under observation.
+    /// The candidate has started sessions under observation, or shown values where no rule counts
+    /// sessions.
     pub has_sessions: bool,
     /// A last good version is known that is not the candidate.
     pub has_last_good: bool,
@@ -58,56 +92,82 @@ pub enum Mode {
 /// What [`decide`] says of a candidate that a person must decide on.
 pub const AWAITS_APPROVAL: &str = "would roll back; a person must approve";
 
+/// Why a candidate is neither promoted nor rolled back at the end.
+const UNSURE: &str = "still suspect at the end of its observation";
+
 /// The decision table.
 #[must_use]
-pub fn decide(s: Situation) -> Decision {
-    let unsure = s.verdict == Verdict::Suspect && s.observation_over;
-    match s.verdict {
-        Verdict::Regressed | Verdict::Suspect | Verdict::Healthy if s.paused && !s.rolling_back => {
-            paused(s)
+pub fn decide(s: &Situation) -> Decision {
+    use {ValueVerdict as Value, Verdict as Sessions};
+    let unsure = s.sessions.verdict == Sessions::Suspect && s.observation_over;
+    match (s.sessions.verdict, s.values.verdict) {
+        _ if s.rolling_back => Decision::Hold("a rollback of this fleet is under way".into()),
+        _ if s.paused => paused(s),
+        (Sessions::Regressed, _) => roll_back(s, s.sessions.ground("fails more than allowed")),
+        (_, Value::Regressed) => roll_back(s, s.values.ground("a value is over rollback_above")),
+        _ if unsure && s.roll_back_when_unsure => roll_back(s, s.sessions.ground(UNSURE)),
+        (_, Value::Over) => Decision::Escalate(s.values.ground("a value is over escalate_above")),
+        _ if unsure => Decision::Hold(s.sessions.ground(UNSURE)),
+        (Sessions::Outage, _) => {
+            Decision::Escalate(s.sessions.ground("both versions fail together"))
         }
-        _ if s.rolling_back => Decision::Hold("a rollback of this fleet is under way"),
-        Verdict::Regressed => roll_back(s),
-        Verdict::Suspect if unsure && s.roll_back_when_unsure => roll_back(s),
-        Verdict::Suspect if unsure => Decision::Hold("still suspect at the end of its observation"),
-        Verdict::NoData => Decision::Hold("workers are alive and their sessions are not seen"),
-        Verdict::Outage => Decision::Escalate("both versions fail together"),
-        Verdict::Healthy if s.observation_over && s.has_sessions => Decision::Promote,
-        Verdict::Healthy | Verdict::Suspect => Decision::Wait,
+        (Sessions::NoData, _) => {
+            Decision::Hold(s.sessions.ground("workers are alive and their sessions are not seen"))
+        }
+        (_, Value::NoData) => {
+            Decision::Hold(s.values.ground("workers are alive and a value is not seen"))
+        }
+        (Sessions::Healthy, Value::Healthy) if s.observation_over && s.has_sessions => {
+            Decision::Promote
+        }
+        (Sessions::Healthy | Sessions::Suspect, Value::Healthy | Value::Pending) => Decision::Wait,
     }
 }
 
 /// What would be done is not; watching goes on.
-fn paused(s: Situation) -> Decision {
-    match decide(Situation { paused: false, ..s }) {
-        Decision::RollBack => Decision::Hold("would roll back; an operator has paused it"),
-        Decision::Promote => Decision::Hold("would promote; an operator has paused it"),
+fn paused(s: &Situation) -> Decision {
+    match decide(&Situation { paused: false, ..s.clone() }) {
+        Decision::RollBack(ground) => Decision::Hold(Ground {
+            reason: "would roll back; an operator has paused it",
+            ..ground
+        }),
+        Decision::Promote => Decision::Hold("would promote; an operator has paused it".into()),
         other @ (Decision::Wait | Decision::Escalate(_) | Decision::Hold(_)) => other,
     }
 }
 
-fn roll_back(s: Situation) -> Decision {
+fn roll_back(s: &Situation, ground: Ground) -> Decision {
+    let escalate = |reason| Decision::Escalate(Ground { reason, rule: ground.rule.clone() });
     match s.mode {
-        _ if !s.has_last_good => Decision::Escalate("no last good version to go back to"),
-        Mode::Observe => Decision::Escalate("would roll back; the mode is observe"),
-        Mode::Approve => Decision::Escalate(AWAITS_APPROVAL),
+        _ if !s.has_last_good => escalate("no last good version to go back to"),
+        Mode::Observe => escalate("would roll back; the mode is observe"),
+        Mode::Approve => escalate(AWAITS_APPROVAL),
         Mode::Automatic if !s.within_limits => {
-            Decision::Escalate("would roll back; the limit on rollbacks is reached")
+            escalate("would roll back; the limit on rollbacks is reached")
         }
-        Mode::Automatic => Decision::RollBack,
+        Mode::Automatic => Decision::RollBack(ground),
     }
 }
 
 impl Decision {
     /// The decision's name in ledger, API and metrics.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         match self {
             Self::Wait => "wait",
             Self::Promote => "promote",
-            Self::RollBack => "roll_back",
+            Self::RollBack(_) => "roll_back",
             Self::Escalate(_) => "escalate",
             Self::Hold(_) => "hold",
+        }
+    }
+
+    /// What it rests on; none where nothing speaks against the candidate.
+    #[must_use]
+    pub fn ground(&self) -> Option<&Ground> {
+        match self {
+            Self::Wait | Self::Promote => None,
+            Self::RollBack(ground) | Self::Escalate(ground) | Self::Hold(ground) => Some(ground),
         }
     }
 }
@@ -116,45 +176,83 @@ impl Decision {
 mod tests {
     use super::*;
 
-    const YOUNG: Situation = Situation {
-        verdict: Verdict::Healthy,
-        observation_over: false,
-        has_sessions: true,
-        has_last_good: true,
-        paused: false,
-        rolling_back: false,
-        within_limits: true,
-        mode: Mode::Automatic,
-        roll_back_when_unsure: true,
-    };
-    const OLD: Situation = Situation { observation_over: true, ..YOUNG };
+    fn young() -> Situation {
+        Situation {
+            sessions: Finding { verdict: Verdict::Healthy, rule: None },
+            values: Finding { verdict: ValueVerdict::Healthy, rule: None },
+            observation_over: false,
+            has_sessions: true,
+            has_last_good: true,
+            paused: false,
+            rolling_back: false,
+            within_limits: true,
+            mode: Mode::Automatic,
+            roll_back_when_unsure: true,
+        }
+    }
+
+    fn old() -> Situation {
+        Situation { observation_over: true, ..young() }
+    }
+
+    fn says(verdict: Verdict, when: Situation) -> Situation {
+        let rule = Some("sessions/SessionsFailing".to_owned());
+        Situation { sessions: Finding { verdict, rule }, ..when }
+    }
+
+    fn value(verdict: ValueVerdict, when: Situation) -> Situation {
+        let rule = Some("quality/SlowFirstResponse".to_owned());
+        Situation { values: Finding { verdict, rule }, ..when }
+    }
 
     #[test]
     fn each_row_of_the_table_decides_as_it_says() {
-        use Verdict::{NoData, Regressed, Suspect};
+        use Verdict::{NoData, Outage, Regressed, Suspect};
+        let regressed = || says(Regressed, young());
         #[rustfmt::skip]
         let cases: &[(&str, Situation, &str)] = &[
-            ("nothing against it yet",         YOUNG,                                                     "wait"),
-            ("observation ends, no evidence",  OLD,                                                       "promote"),
-            ("no session ever started",        Situation { has_sessions: false, ..OLD },                  "wait"),
-            ("fails more than allowed",        Situation { verdict: Regressed, ..YOUNG },                 "roll_back"),
-            ("suspect, time left",             Situation { verdict: Suspect, ..YOUNG },                   "wait"),
-            ("suspect when the hour is over",  Situation { verdict: Suspect, ..OLD },                     "roll_back"),
-            ("suspect, unsure holds",          Situation { verdict: Suspect, roll_back_when_unsure: false, ..OLD }, "hold"),
-            ("no data with workers alive",     Situation { verdict: NoData, ..YOUNG },                    "hold"),
-            ("a provider outage hits both",    Situation { verdict: Verdict::Outage, ..OLD },            "escalate"),
-            ("no data at the end",             Situation { verdict: NoData, ..OLD },                      "hold"),
-            ("nowhere to go back to",          Situation { verdict: Regressed, has_last_good: false, ..YOUNG }, "escalate"),
-            ("limit reached",                  Situation { verdict: Regressed, within_limits: false, ..YOUNG }, "escalate"),
-            ("dry run",                        Situation { verdict: Regressed, mode: Mode::Observe, ..YOUNG },  "escalate"),
-            ("a person confirms",              Situation { verdict: Regressed, mode: Mode::Approve, ..YOUNG },  "escalate"),
-            ("paused, would roll back",        Situation { verdict: Regressed, paused: true, ..YOUNG },         "hold"),
-            ("paused, would promote",          Situation { paused: true, ..OLD },                        "hold"),
-            ("paused, nothing to do",          Situation { paused: true, ..YOUNG },                      "wait"),
-            ("already on the way back",        Situation { verdict: Regressed, rolling_back: true, ..YOUNG },   "hold"),
+            ("nothing against it yet",         young(),                                                   "wait"),
+            ("observation ends, no evidence",  old(),                                                     "promote"),
+            ("no session ever started",        Situation { has_sessions: false, ..old() },                "wait"),
+            ("fails more than allowed",        regressed(),                                               "roll_back"),
+            ("suspect, time left",             says(Suspect, young()),                                    "wait"),
+            ("suspect when the hour is over",  says(Suspect, old()),                                      "roll_back"),
+            ("suspect, unsure holds",          Situation { roll_back_when_unsure: false, ..says(Suspect, old()) }, "hold"),
+            ("no data with workers alive",     says(NoData, young()),                                     "hold"),
+            ("a provider outage hits both",    says(Outage, old()),                                       "escalate"),
+            ("no data at the end",             says(NoData, old()),                                       "hold"),
+            ("nowhere to go back to",          Situation { has_last_good: false, ..regressed() },         "escalate"),
+            ("limit reached",                  Situation { within_limits: false, ..regressed() },         "escalate"),
+            ("dry run",                        Situation { mode: Mode::Observe, ..regressed() },          "escalate"),
+            ("a person confirms",              Situation { mode: Mode::Approve, ..regressed() },          "escalate"),
+            ("paused, would roll back",        Situation { paused: true, ..regressed() },                 "hold"),
+            ("paused, would promote",          Situation { paused: true, ..old() },                       "hold"),
+            ("paused, nothing to do",          Situation { paused: true, ..young() },                     "wait"),
+            ("already on the way back",        Situation { rolling_back: true, ..regressed() },           "hold"),
+            ("a value over the first limit",   value(ValueVerdict::Over, young()),                        "escalate"),
+            ("the same at the end",            value(ValueVerdict::Over, old()),                          "escalate"),
+            ("over it, and sessions suspect",  value(ValueVerdict::Over, says(Suspect, young())),         "escalate"),
+            ("over it, suspect at the end",    value(ValueVerdict::Over, says(Suspect, old())),           "roll_back"),
+            ("a value over the second, a moment", value(ValueVerdict::Pending, young()),                  "wait"),
+            ("the same at the end",            value(ValueVerdict::Pending, old()),                       "wait"),
+            ("a value over the second, for its time", value(ValueVerdict::Regressed, young()),            "roll_back"),
+            ("the same in an outage",          value(ValueVerdict::Regressed, says(Outage, young())),     "roll_back"),
+            ("the same, and paused",           value(ValueVerdict::Regressed, Situation { paused: true, ..young() }), "hold"),
+            ("a value not seen",               value(ValueVerdict::NoData, young()),                      "hold"),
+            ("a value not seen at the end",    value(ValueVerdict::NoData, old()),                        "hold"),
+            ("a value not seen, and failing",  value(ValueVerdict::NoData, regressed()),                  "roll_back"),
         ];
         for (name, situation, want) in cases {
-            assert_eq!(decide(*situation).name(), *want, "{name}");
+            assert_eq!(decide(situation).name(), *want, "{name}");
         }
+    }
+
+    #[test]
+    fn a_decision_names_the_rule_that_it_rests_on() {
+        let rule = |situation: &Situation| decide(situation).ground().unwrap().rule.clone();
+        let both = value(ValueVerdict::Regressed, says(Verdict::Suspect, young()));
+        assert_eq!(rule(&both).as_deref(), Some("quality/SlowFirstResponse"));
+        let approve = Situation { mode: Mode::Approve, ..says(Verdict::Regressed, young()) };
+        assert_eq!(rule(&approve).as_deref(), Some("sessions/SessionsFailing"));
     }
 }

@@ -16,5 +16,6 @@ mod scaled;
 pub mod share;
 pub mod template;
 pub mod time;
+pub mod value;
 pub mod verdict;
 pub mod version;

@@ -133,6 +133,32 @@ impl Table {
     }
 }
 
+/// One value rule's values, by fleet and version.
+#[derive(Debug, Default)]
+pub(crate) struct Values {
+    rows: HashMap<(String, Version), BTreeMap<Timestamp, f64>>,
+}
+
+impl Values {
+    /// Reads one rule's answer. Of several series of a version the largest value counts.
+    pub(crate) fn read(config: &FleetConfig, answer: &[Series]) -> Self {
+        let mut values = Self::default();
+        for series in answer {
+            let Some(owner) = owner(config, series) else { continue };
+            let row = values.rows.entry(owner).or_default();
+            for (at, value) in &series.points {
+                row.entry(*at).and_modify(|known| *known = known.max(*value)).or_insert(*value);
+            }
+        }
+        values
+    }
+
+    /// The value as of `at`; `None` where there was none.
+    pub(crate) fn at(&self, fleet: &str, version: &Version, at: Timestamp) -> Option<f64> {
+        self.rows.get(&(fleet.to_owned(), version.clone()))?.get(&at).copied()
+    }
+}
+
 /// One version's windows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row<'a> {

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::domain::decision::Finding;
 use crate::domain::history::Rollout;
 use crate::domain::share::Share;
 use crate::domain::time::Timestamp;
+use crate::domain::value::{ValueObservation, ValueVerdict};
 use crate::domain::verdict::Verdict;
 use crate::domain::version::Version;
 use crate::rules::{Group, SessionRule};
@@ -20,11 +22,16 @@ pub(crate) type Ahead = BTreeMap<(String, Version, usize), Vec<RuleWatch>>;
 /// What all rules say of one candidate.
 #[derive(Debug)]
 pub(crate) struct Judgement {
-    /// The worst over the rules.
-    pub(crate) verdict: Verdict,
+    /// The worst over the session rules.
+    pub(crate) sessions: Finding<Verdict>,
+    /// The worst over the value rules.
+    pub(crate) worst_value: Finding<ValueVerdict>,
+    /// The candidate has started sessions, or shown values where no rule counts sessions.
     pub(crate) has_sessions: bool,
-    /// By group and rule.
+    /// Session rules, by group and place in it.
     pub(crate) rules: Vec<(usize, usize, RuleWatch)>,
+    /// Value rules, by group and place in it.
+    pub(crate) values: Vec<(usize, usize, ValueObservation)>,
     /// Up to when all groups have counted.
     pub(crate) counted_until: Timestamp,
     /// Whether every group has been compared with the past.
@@ -56,34 +63,81 @@ pub(crate) fn look_ahead(
     }
 }
 
+impl Judgement {
+    /// The name of the state that the rollout is in: the worse kind of rule's word.
+    pub(crate) fn state(&self) -> &'static str {
+        match (self.sessions.verdict, self.worst_value.verdict) {
+            (Verdict::Regressed, _) => Verdict::Regressed.name(),
+            (_, value @ (ValueVerdict::Regressed | ValueVerdict::Over))
+            | (Verdict::Healthy, value) => value.name(),
+            (sessions, _) => sessions.name(),
+        }
+    }
+}
+
+/// What people and the record call a rule.
+pub(crate) fn rule_name(group: &Group, rule: &str) -> String {
+    format!("{}/{rule}", group.name)
+}
+
+/// The worst verdict, and the first rule that says so; none for one that is healthy.
+fn worst<V: Ord + Copy>(
+    healthy: V,
+    verdicts: impl Iterator<Item = (V, (usize, usize))>,
+    name: impl Fn((usize, usize)) -> Option<String>,
+) -> Finding<V> {
+    let worse = |worst: (V, Option<_>), (verdict, place)| {
+        if verdict > worst.0 { (verdict, Some(place)) } else { worst }
+    };
+    let (verdict, place) = verdicts.fold((healthy, None), worse);
+    Finding { verdict, rule: place.and_then(name) }
+}
+
 /// What all rules say of one candidate, the unfinished tick included where there was a look at it.
 pub(crate) fn judge(
     fleet: &Observed,
     name: &str,
+    groups: &[Group],
     rollout: &Rollout,
     threshold: f64,
     ahead: &mut Ahead,
 ) -> Judgement {
-    let mut judgement = Judgement {
-        verdict: Verdict::Healthy,
-        has_sessions: false,
-        rules: Vec::new(),
-        counted_until: rollout.observe_until,
-        complete: true,
-    };
-    let groups = fleet.watches.get(&rollout.candidate).map(|watch| &watch.groups);
-    for (index, watch) in groups.into_iter().flatten() {
+    let (mut rules, mut values) = (Vec::new(), Vec::new());
+    let (mut counted_until, mut complete) = (rollout.observe_until, true);
+    let watches = fleet.watches.get(&rollout.candidate).map(|watch| &watch.groups);
+    for (index, watch) in watches.into_iter().flatten() {
+        values.extend((0..).zip(&watch.values).map(|(place, seen)| (*index, place, seen.clone())));
         let early = ahead.remove(&(name.to_owned(), rollout.candidate.clone(), *index));
-        let Some(rules) = early.or_else(|| watch.rules.clone()) else {
-            judgement.complete = false;
+        let Some(these) = early.or_else(|| watch.rules.clone()) else {
+            complete = false;
             continue;
         };
-        judgement.counted_until = judgement.counted_until.min(watch.cursor);
-        for (number, rule) in rules.into_iter().enumerate() {
-            judgement.verdict = judgement.verdict.max(rule.observation.verdict(threshold));
-            judgement.has_sessions |= rule.observation.total().candidate.started > 0;
-            judgement.rules.push((*index, number, rule));
-        }
+        counted_until = counted_until.min(watch.cursor);
+        rules.extend((0..).zip(these).map(|(place, rule)| (*index, place, rule)));
     }
-    judgement
+    let of_session = |(group, place): (usize, usize)| {
+        let group = groups.get(group)?;
+        Some(rule_name(group, &group.sessions.get(place)?.name))
+    };
+    let of_value = |(group, place): (usize, usize)| {
+        let group = groups.get(group)?;
+        Some(rule_name(group, &group.values.get(place)?.name))
+    };
+    let verdicts = rules
+        .iter()
+        .map(|(g, p, rule): &(_, _, RuleWatch)| (rule.observation.verdict(threshold), (*g, *p)));
+    let value_verdicts =
+        values.iter().map(|(g, p, seen): &(_, _, ValueObservation)| (seen.verdict(), (*g, *p)));
+    let counts_sessions = groups.iter().any(|group| !group.sessions.is_empty());
+    let had = |rule: &RuleWatch| rule.observation.total().candidate.started > 0;
+    Judgement {
+        sessions: worst(Verdict::Healthy, verdicts, of_session),
+        worst_value: worst(ValueVerdict::Healthy, value_verdicts, of_value),
+        has_sessions: rules.iter().any(|(_, _, rule)| had(rule))
+            || !counts_sessions && values.iter().any(|(_, _, seen)| seen.has_values()),
+        rules,
+        values,
+        counted_until,
+        complete,
+    }
 }

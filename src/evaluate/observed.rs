@@ -13,11 +13,12 @@ use crate::domain::evidence::{DetectorSettings, POOL_SESSIONS};
 use crate::domain::history::{FleetHistory, Happening, Rollout};
 use crate::domain::observation::Observation;
 use crate::domain::time::Timestamp;
-use crate::domain::verdict::Verdict;
+use crate::domain::value::{ValueLimits, ValueObservation};
 use crate::domain::version::Version;
-use crate::rules::{Group, SessionRule};
+use crate::rules::{Group, SessionRule, ValueRule};
 
-use super::answers::{Cell, Row, Table, VersionSeen};
+use super::answers::{Cell, Row, Table, Values, VersionSeen};
+use super::judge::Judgement;
 use super::plan::Span;
 
 /// One fleet, as far as evidence and decisions go.
@@ -47,8 +48,12 @@ pub(crate) struct Watch {
 pub(crate) struct GroupWatch {
     /// The end of the last tick taken.
     pub(crate) cursor: Timestamp,
-    /// In the order of the group's rules; `None` until the history was read.
+    /// In the order of the group's session rules; `None` until the history was read.
     pub(crate) rules: Option<Vec<RuleWatch>>,
+    /// The end of the last tick that the value rules have taken.
+    pub(crate) values_cursor: Timestamp,
+    /// In the order of the group's value rules.
+    pub(crate) values: Vec<ValueObservation>,
 }
 
 /// One rule watching one candidate.
@@ -88,6 +93,22 @@ impl RuleWatch {
         self.dropped += candidate.map_or(0, |cell| cell.dropped);
         let counts = |cell: Option<Cell>| cell.map(|cell| cell.counts);
         self.observation.observe(counts(candidate), counts(baseline));
+    }
+}
+
+impl GroupWatch {
+    fn new(group: &Group, rollout: &Rollout) -> Self {
+        let start = rollout.started_at.align_down(group.interval);
+        let observation = |rule: &ValueRule| {
+            ValueObservation::new(ValueLimits {
+                escalate_above: rule.escalate_above,
+                rollback_above: rule.rollback_above,
+                hold_for: rule.hold_for,
+                interval: group.interval,
+            })
+        };
+        let values = group.values.iter().map(observation).collect();
+        Self { cursor: start, rules: None, values_cursor: start, values }
     }
 }
 
@@ -160,8 +181,8 @@ impl Observed {
 
     /// Forgets what was counted past `now`: the clock was put back, and Prometheus is asked again.
     pub(crate) fn put_back(&mut self, now: Timestamp) {
-        let ahead = |watch: &Watch| watch.groups.values().any(|group| group.cursor > now);
-        self.watches.retain(|_, watch| !ahead(watch));
+        let ahead = |group: &GroupWatch| group.cursor.max(group.values_cursor) > now;
+        self.watches.retain(|_, watch| !watch.groups.values().any(ahead));
     }
 
     /// Begins watching each rollout that is not watched yet.
@@ -171,10 +192,7 @@ impl Observed {
         for (candidate, rollout) in rollouts {
             let watch = self.watches.entry(candidate.clone()).or_default();
             for (index, group) in groups.iter().enumerate() {
-                watch.groups.entry(index).or_insert_with(|| GroupWatch {
-                    cursor: rollout.started_at.align_down(group.interval),
-                    rules: None,
-                });
+                watch.groups.entry(index).or_insert_with(|| GroupWatch::new(group, rollout));
             }
         }
     }
@@ -216,6 +234,19 @@ impl Observed {
         }
     }
 
+    /// Takes the value rules' ticks.
+    pub(crate) fn take_values(&mut self, name: &str, group: usize, span: Span, read: &[Values]) {
+        for (candidate, watch) in &mut self.watches {
+            let Some(watch) = watch.groups.get_mut(&group) else { continue };
+            for end in span.ends().filter(|end| *end > watch.values_cursor) {
+                for (observation, values) in watch.values.iter_mut().zip(read) {
+                    observation.observe(end, values.at(name, candidate, end));
+                }
+            }
+            watch.values_cursor = watch.values_cursor.max(span.last);
+        }
+    }
+
     /// What the rules would say if the tick that is not over ended now.
     pub(crate) fn look_ahead(
         &self,
@@ -235,22 +266,23 @@ impl Observed {
         })
     }
 
-    /// What is known of a candidate at `now`, when a decision is due. `counted` is how far its
-    /// observation has come, and never goes past its end: limits and pauses go by `now`.
+    /// What is known of a candidate at `now`, when a decision is due.
     pub(crate) fn situation(
         &self,
         config: &FleetConfig,
         rollout: &Rollout,
-        verdict: Verdict,
-        has_sessions: bool,
-        (counted, now): (Timestamp, Timestamp),
+        judgement: &Judgement,
+        now: Timestamp,
     ) -> Situation {
+        // How far the observation has come never goes past its end: limits and pauses go by `now`.
+        let counted = judgement.counted_until.min(now);
         let recent = |chosen_at: Timestamp| now.since(chosen_at) < config.limits.per;
         let rollbacks = self.history.rollbacks().iter().filter(|r| recent(r.chosen_at)).count();
         Situation {
-            verdict,
-            observation_over: counted >= rollout.observe_until,
-            has_sessions,
+            sessions: judgement.sessions.clone(),
+            values: judgement.worst_value.clone(),
+            observation_over: judgement.complete && counted >= rollout.observe_until,
+            has_sessions: judgement.has_sessions,
             has_last_good: self.history.last_good_except(Some(&rollout.candidate)).is_some(),
             paused: self.history.paused(now).is_some(),
             rolling_back: self.history.rollback().is_some(),

@@ -8,8 +8,9 @@ use std::time::Duration;
 use crate::config::FleetConfig;
 use crate::domain::time::Timestamp;
 use crate::ports::metrics::{MetricError, MetricSource, RangeQuery, Series};
-use crate::rules::query::{FleetQueries, SessionQueries};
-use crate::rules::{Group, SessionRule};
+use crate::rules::Group;
+use crate::rules::SessionRule;
+use crate::rules::query::{self, FleetQueries, SessionQueries};
 
 /// Ticks a single look may catch up on; older ones are lost to the evidence, which only delays it.
 const TICKS_PER_LOOK_MAX: u32 = 10_000;
@@ -69,6 +70,9 @@ pub(crate) struct GroupPlan {
     pub(crate) unfinished: Option<Span>,
     /// The past of rollouts not yet compared with it, by when they began.
     pub(crate) histories: Vec<Span>,
+    /// Ticks of the value rules. They end when they end: a value is asked for as of a time, and
+    /// what arrives later does not change how often it is counted.
+    pub(crate) values: Option<Span>,
 }
 
 /// One look at a fleet entry.
@@ -104,12 +108,13 @@ pub(crate) struct RuleAnswer {
     pub(crate) died: Vec<Series>,
 }
 
-/// What one group's queries gave: for each span the answers of its session rules, in order.
+/// What one group's queries gave: for each span the answers of its rules, in order.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct GroupAnswer {
     pub(crate) due: Vec<RuleAnswer>,
     pub(crate) unfinished: Vec<RuleAnswer>,
     pub(crate) histories: Vec<Vec<RuleAnswer>>,
+    pub(crate) values: Vec<Vec<Series>>,
 }
 
 /// Everything a look saw.
@@ -128,8 +133,10 @@ pub(crate) async fn look(
 ) -> Result<Answer, MetricError> {
     let fleet = look_at_fleet(source, config, plan);
     let groups = plan.groups.iter().map(|group| async move {
-        let rules = groups.get(group.group).map_or(&[][..], |group| &group.sessions);
-        look_at_group(source, config, rules, group).await
+        match groups.get(group.group) {
+            Some(rules) => look_at_group(source, config, rules, group).await,
+            None => Ok(GroupAnswer::default()),
+        }
     });
     let (fleet, groups) = futures::try_join!(fleet, futures::future::try_join_all(groups))?;
     Ok(Answer { fleet, groups })
@@ -166,9 +173,10 @@ async fn look_at_fleet(
 async fn look_at_group(
     source: &impl MetricSource,
     config: &FleetConfig,
-    rules: &[SessionRule],
+    group: &Group,
     plan: &GroupPlan,
 ) -> Result<GroupAnswer, MetricError> {
+    let rules = &group.sessions;
     let over = |span: Option<Span>| async move {
         match span {
             Some(span) => look_over(source, config, rules, span).await,
@@ -176,12 +184,27 @@ async fn look_at_group(
         }
     };
     let histories = plan.histories.iter().map(|span| look_over(source, config, rules, *span));
-    let (due, unfinished, histories) = futures::try_join!(
+    let (due, unfinished, histories, values) = futures::try_join!(
         over(plan.due),
         over(plan.unfinished),
-        futures::future::try_join_all(histories)
+        futures::future::try_join_all(histories),
+        look_at_values(source, config, group, plan.values),
     )?;
-    Ok(GroupAnswer { due, unfinished, histories })
+    Ok(GroupAnswer { due, unfinished, histories, values })
+}
+
+async fn look_at_values(
+    source: &impl MetricSource,
+    config: &FleetConfig,
+    group: &Group,
+    span: Option<Span>,
+) -> Result<Vec<Vec<Series>>, MetricError> {
+    let Some(span) = span else { return Ok(Vec::new()) };
+    let each = group.values.iter().map(|rule| {
+        let FleetConfig { workers, by, version_label, .. } = config;
+        source.range(span.query(query::value(rule, workers, by, version_label, group.interval)))
+    });
+    futures::future::try_join_all(each).await
 }
 
 async fn look_over(

@@ -66,11 +66,32 @@ pub struct RolloutView {
     pub started_at: String,
     /// RFC 3339.
     pub observe_until: String,
-    /// Each rule's verdict.
+    /// Each session rule's verdict.
     pub verdicts: Vec<VerdictView>,
+    /// Each value rule's verdict.
+    pub values: Vec<ValueView>,
 }
 
-/// What one rule says of one candidate.
+/// What one value rule says of one candidate.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ValueView {
+    /// `group/rule`.
+    pub rule: String,
+    /// `healthy`, `pending`, `over`, `regressed` or `no_data`.
+    pub verdict: String,
+    /// As of the last tick; none where there was none.
+    pub value: Option<f64>,
+    /// People are told above this.
+    pub escalate_above: Option<f64>,
+    /// It is rolled back when above this for `for_seconds`.
+    pub rollback_above: Option<f64>,
+    /// The rule's `for`.
+    pub for_seconds: f64,
+    /// Since when it has been above `rollback_above` without a gap, RFC 3339.
+    pub over_since: Option<String>,
+}
+
+/// What one session rule says of one candidate.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct VerdictView {
     /// `group/rule`.

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use super::SessionRule;
+use super::{SessionRule, ValueRule};
 
 /// How far back the last value before a window is looked for. Bridges gaps in the scrapes; a
 /// series silent for longer counts as new.
@@ -91,6 +91,22 @@ impl FleetQueries {
             live: live.map(|live| format!("sum by ({fleet}) ({live})")),
         }
     }
+}
+
+/// The query of one value rule, for the time of evaluation: its own, where a worker of the version
+/// was scraped in the last two ticks. Prometheus shows a value for minutes after its last sample,
+/// and what was not seen must not count as time above a limit.
+#[must_use]
+pub fn value(
+    rule: &ValueRule,
+    workers: &str,
+    by: &[String],
+    version_label: &str,
+    interval: Duration,
+) -> String {
+    let (labels, fresh) = (labels(by, version_label, &[]), duration(interval * 2));
+    // On lines of its own: it may end in a comment.
+    format!("(\n{}\n) and on ({labels}) present_over_time({workers}[{fresh}])", rule.value)
 }
 
 /// What the counter `x` grew by in the window. A series that fell began again: what it reached
@@ -206,6 +222,23 @@ mod tests {
         assert!(series.contains("on (job, instance, v) (last_over_time(started_total"));
         let died = format!("count by (v) (sum by (v, job, instance) ({series}) > 0)");
         assert_eq!(queries.died.unwrap(), died);
+    }
+
+    #[test]
+    fn a_value_counts_while_workers_of_its_version_are_scraped() {
+        let rule = ValueRule {
+            name: "R".into(),
+            value: "max by (v) (x) # seconds".into(),
+            escalate_above: Some(1.0),
+            rollback_above: None,
+            hold_for: Duration::from_secs(15),
+            annotations: std::collections::BTreeMap::default(),
+            digest: String::new(),
+        };
+        let query = value(&rule, "info", &["region".into()], "v", Duration::from_secs(15));
+        let fresh = "and on (region, v) present_over_time(info[30s])";
+        assert_eq!(query, format!("(\nmax by (v) (x) # seconds\n) {fresh}"));
+        assert!(promql_parser::parser::parse(&query).is_ok(), "{query}");
     }
 
     #[test]
