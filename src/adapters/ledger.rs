@@ -19,7 +19,13 @@ use crate::ledger::verify::{BrokenRecord, ChainVerifier, Signatures, Trust};
 use crate::ports::ledger::{Ledger, LedgerError};
 use crate::signing::{Signer, canonical_json};
 
+mod create;
 mod format;
+mod pages;
+mod wal;
+
+pub use self::pages::FileFlaw;
+pub use self::wal::LogFlaw;
 
 /// How many records a replay holds as text at a time.
 const PAGE_RECORDS: u32 = 256;
@@ -58,17 +64,27 @@ pub struct SqliteLedger {
     path: PathBuf,
     pool: SqlitePool,
     signer: Option<Signer>,
+    /// What was wrong with the log before SQLite opened it.
+    log_flaw: Option<LogFlaw>,
+    /// Nobody can write, so that SQLite need not look for who does.
+    immutable: bool,
 }
 
 impl SqliteLedger {
-    /// Opens the ledger to append to it; makes it if the file is missing or empty.
+    /// Opens the ledger to append to it; makes it if the file is missing.
     ///
     /// # Errors
-    /// When the file cannot be written, is no ledger, or is of a newer format.
+    /// When the file cannot be written, is no ledger, is of a newer format, or has lost records
+    /// with a part of its log.
     pub async fn open(path: &Path, signer: Signer) -> Result<Self, LedgerError> {
-        let ledger =
-            Self::connect(path, options(path).create_if_missing(true), Some(signer)).await?;
+        create::if_missing(path).await.map_err(|reason| storage(path, reason))?;
+        let log_flaw = Self::examine_log(path)?;
+        if let Some(lost @ LogFlaw::Damaged { .. }) = &log_flaw {
+            return Err(storage(path, lost.to_string()));
+        }
+        let mut ledger = Self::connect(path, options(path), Some(signer)).await?;
         format::prepare(&ledger.pool).await.map_err(|reason| storage(path, reason))?;
+        ledger.log_flaw = log_flaw;
         Ok(ledger)
     }
 
@@ -77,20 +93,29 @@ impl SqliteLedger {
     /// # Errors
     /// When the file cannot be read, is no ledger, or is of a newer format.
     pub async fn open_read_only(path: &Path) -> Result<Self, LedgerError> {
-        match Self::read_only(path, options(path).read_only(true)).await {
+        let log_flaw = Self::examine_log(path)?;
+        let opened = match Self::read_only(path, options(path).read_only(true)).await {
             // In a directory it cannot write, SQLite cannot make the WAL's index. Where there is
             // no WAL either, no one is writing and the file alone is the whole ledger.
-            Err(_) if path.is_file() && !wal_path(path).exists() => {
-                Self::read_only(path, options(path).read_only(true).immutable(true)).await
+            Err(_) if path.is_file() && !beside(path, "-wal").exists() => {
+                let options = options(path).read_only(true).immutable(true);
+                Self::read_only(path, options)
+                    .await
+                    .map(|ledger| Self { immutable: true, ..ledger })
             }
             result => result,
-        }
+        };
+        opened.map(|ledger| Self { log_flaw, ..ledger })
     }
 
     async fn read_only(path: &Path, options: SqliteConnectOptions) -> Result<Self, LedgerError> {
         let ledger = Self::connect(path, options, None).await?;
         format::check(&ledger.pool).await.map_err(|reason| storage(path, reason))?;
         Ok(ledger)
+    }
+
+    fn examine_log(path: &Path) -> Result<Option<LogFlaw>, LedgerError> {
+        wal::examine(path).map_err(|error| storage(path, error.to_string()))
     }
 
     async fn connect(
@@ -106,7 +131,36 @@ impl SqliteLedger {
             .connect_with(options)
             .await
             .map_err(|error| storage(path, reason(&error)))?;
-        Ok(Self { path: path.to_owned(), pool, signer })
+        Ok(Self { path: path.to_owned(), pool, signer, log_flaw: None, immutable: false })
+    }
+
+    /// What was wrong with the log when it was opened; SQLite has gone on without its end.
+    #[must_use]
+    pub fn log_flaw(&self) -> Option<&LogFlaw> {
+        self.log_flaw.as_ref()
+    }
+
+    /// Checks all that the chain does not cover: the log, and every byte outside of the records.
+    ///
+    /// Only worth asking once every record holds.
+    ///
+    /// # Errors
+    /// When it could not be found out.
+    pub async fn examine_file(&self) -> Result<Option<FileFlaw>, LedgerError> {
+        if let Some(flaw) = self.log_flaw.clone() {
+            return Ok(Some(flaw.into()));
+        }
+        let flaw = pages::examine(&self.path, self.immutable).await;
+        flaw.map_err(|reason| self.storage(reason))
+    }
+
+    /// Writes the records, as they are, to a new ledger; what was damaged around them is left.
+    ///
+    /// # Errors
+    /// When this one cannot be read, or there is a file at `path`, or none can be written.
+    pub async fn copy_to(&self, path: &Path) -> Result<(), LedgerError> {
+        let copied = create::copy(&self.path, self.immutable, path).await;
+        copied.map_err(|reason| storage(path, reason))
     }
 
     /// Writes back what is in the WAL and closes the file.
@@ -301,9 +355,10 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .pragma("trusted_schema", "OFF")
 }
 
-fn wal_path(path: &Path) -> PathBuf {
+/// The path of the file that SQLite, or rollbackd, keeps beside the ledger under this ending.
+fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push("-wal");
+    name.push(ending);
     PathBuf::from(name)
 }
 

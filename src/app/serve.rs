@@ -204,13 +204,21 @@ async fn replay<S: MetricSource, P: Platform>(
     told.context("stopped")
 }
 
-/// Checks every signature in the ledger, which a start does not wait for; returns only if one is
-/// not what it should be.
+/// Checks what a start does not wait for, every signature in the ledger and the rest of its file;
+/// returns only if a signature is not what it should be.
 async fn bad_signature(ledger: &SqliteLedger, trust: Trust) -> anyhow::Error {
     let mut verifier = ChainVerifier::new(trust);
     match ledger.verify_each(&mut verifier, drop).await {
         Ok(()) => {
             info!(records = verifier.summary().records, "every signature verified");
+            match ledger.examine_file().await {
+                Ok(None) => {}
+                // Every record that can be read holds: the fleet is not left alone for this.
+                Ok(Some(flaw)) => {
+                    error!(%flaw, "the ledger's file is damaged outside of its records");
+                }
+                Err(unread) => warn!(%unread, "the ledger's file could not be checked"),
+            }
             std::future::pending().await
         }
         Err(ReplayError::Broken { path, broken }) => {

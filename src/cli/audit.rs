@@ -29,6 +29,17 @@ pub enum AuditCommand {
         #[arg(long = "key", value_name = "FILE")]
         keys: Vec<PathBuf>,
     },
+    /// Write the records to a new ledger: a backup, also beside a running rollbackd.
+    ///
+    /// Records that do not hold are not copied, nor is the ledger then. What is damaged outside of
+    /// the records is left behind.
+    Copy {
+        /// The ledger's database file.
+        #[arg(long, value_name = "FILE", default_value = "rollbackd.db")]
+        ledger: PathBuf,
+        /// The new one.
+        to: PathBuf,
+    },
     /// Write the records as they are stored, one line of JSON each.
     Export {
         /// The ledger's database file.
@@ -48,6 +59,7 @@ pub enum AuditCommand {
 pub async fn run(command: &AuditCommand, out: &mut impl Write) -> Result<u8, CommandError> {
     match command {
         AuditCommand::Verify { ledger, keys } => verify(ledger, keys, out).await,
+        AuditCommand::Copy { ledger, to } => copy(ledger, to, out).await,
         AuditCommand::Export { ledger, after } => export(ledger, *after, out).await,
     }
 }
@@ -70,15 +82,20 @@ pub async fn verify(
     let checked = matches!(trust, Trust::Keys(_));
     let ledger = SqliteLedger::open_read_only(path).await?;
     let mut verifier = ChainVerifier::new(trust);
-    let result = ledger.verify_each(&mut verifier, drop).await;
+    let records = ledger.verify_each(&mut verifier, drop).await;
+    let file = if records.is_ok() { ledger.examine_file().await } else { Ok(None) };
     ledger.close().await;
-    match result {
+    match records {
         Ok(()) => {}
         Err(ReplayError::Ledger(error)) => return Err(error.into()),
         Err(broken @ ReplayError::Broken { .. }) => {
             writeln!(out, "{broken}")?;
             return Ok(EXIT_FAILED);
         }
+    }
+    if let Some(flaw) = file? {
+        writeln!(out, "{}: {flaw}", path.display())?;
+        return Ok(EXIT_FAILED);
     }
     let summary = verifier.summary();
     write_summary(summary, out)?;
@@ -102,6 +119,27 @@ fn write_summary(summary: &Summary, out: &mut impl Write) -> io::Result<()> {
 fn write_unchecked_keys(keys: &BTreeSet<String>, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "keys not checked: the records name their own; give --key to say who may sign")?;
     keys.iter().try_for_each(|key| writeln!(out, "signed by {key}"))
+}
+
+/// Writes the records to a new ledger and verifies that one, whoever signed it.
+///
+/// # Errors
+/// When the ledger cannot be read, or the new one not written.
+pub async fn copy(ledger: &Path, to: &Path, out: &mut impl Write) -> Result<u8, CommandError> {
+    let from = SqliteLedger::open_read_only(ledger).await?;
+    let records = from.verify_each(&mut ChainVerifier::new(Trust::AnyKey), drop).await;
+    let copied = if records.is_ok() { from.copy_to(to).await } else { Ok(()) };
+    from.close().await;
+    match records {
+        Ok(()) => {}
+        Err(ReplayError::Ledger(error)) => return Err(error.into()),
+        Err(broken @ ReplayError::Broken { .. }) => {
+            writeln!(out, "{broken}")?;
+            return Ok(EXIT_FAILED);
+        }
+    }
+    copied?;
+    verify(to, &[], out).await
 }
 
 /// Writes the records after `after`, a line each, just as they are stored.
@@ -217,6 +255,27 @@ mod tests {
         let line =
             format!("{}: record 17: hash does not match its content\n", house.ledger.display());
         assert_eq!(said(verify_command(&house, &[&house.key])).await, (EXIT_FAILED, line));
+    }
+
+    #[tokio::test]
+    async fn a_copy_holds_and_leaves_behind_what_was_damaged_around_the_records() {
+        let house = house(20).await;
+        let mut bytes = fs::read(&house.ledger).unwrap();
+        bytes[72] = 1;
+        fs::write(&house.ledger, bytes).unwrap();
+        let (code, line) = said(verify_command(&house, &[&house.key])).await;
+        let damaged = "page 1 is damaged in byte 72, outside of the records\n";
+        assert!(code == EXIT_FAILED && line.ends_with(damaged), "{line}");
+
+        let to = house.dir.path().join("copy.db");
+        let copy = AuditCommand::Copy { ledger: house.ledger.clone(), to: to.clone() };
+        let (code, line) = said(copy.clone()).await;
+        assert!(code == EXIT_OK && line.starts_with("ok: 20 records"), "{line}");
+        let error = run(&copy, &mut Vec::new()).await.unwrap_err();
+        assert!(error.to_string().ends_with("copy.db: is there already"), "{error}");
+        let copied = House { ledger: to, ..house };
+        assert_eq!(said(verify_command(&copied, &[&copied.key])).await.0, EXIT_OK);
+        assert_eq!(fs::read_dir(copied.dir.path()).unwrap().count(), 6, "nothing else is left");
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ const APPLICATION_ID: i64 = 0x524c_4244;
 /// The format this program reads and writes; a newer one is refused.
 const VERSION: i64 = 1;
 
-const CREATE: &str = "
+pub(super) const CREATE: &str = "
     CREATE TABLE records (seq INTEGER PRIMARY KEY CHECK (seq > 0), json TEXT NOT NULL) STRICT;
     CREATE TRIGGER records_in_order BEFORE INSERT ON records
     WHEN NEW.seq IS NOT (SELECT COALESCE(MAX(seq), 0) + 1 FROM records)
@@ -36,14 +36,44 @@ enum Found {
 pub(super) async fn check(pool: &SqlitePool) -> Result<(), String> {
     match identify(pool).await? {
         Found::Ledger => Ok(()),
-        Found::Nothing => Err("is empty: there is no ledger in it".to_owned()),
+        Found::Nothing => {
+            // It was begun whole, so it was cut off, or somebody made a file of this name.
+            Err("is empty: there is no ledger in it".to_owned())
+        }
     }
 }
 
-/// Checks likewise, and makes a ledger of an empty file.
+/// Makes a ledger of a file that is new.
+pub(super) async fn make(pool: &SqlitePool) -> Result<(), String> {
+    keep_a_log(pool).await?;
+    let mut transaction =
+        pool.begin_with("BEGIN IMMEDIATE").await.map_err(|error| reason(&error))?;
+    sqlx::raw_sql(CREATE).execute(&mut *transaction).await.map_err(|error| reason(&error))?;
+    transaction.commit().await.map_err(|error| reason(&error))
+}
+
+/// Checks that the file is a ledger that can be appended to.
 pub(super) async fn prepare(pool: &SqlitePool) -> Result<(), String> {
     // Looked at before anything is set: someone else's database is left as it is.
-    identify(pool).await?;
+    check(pool).await?;
+    keep_a_log(pool).await?;
+    // Where pages contradict each other, an append may land on records that are there.
+    let (flaw,): (String,) = sqlx::query_as("PRAGMA quick_check(1)")
+        .fetch_one(pool)
+        .await
+        .map_err(|error| reason(&error))?;
+    if flaw != "ok" {
+        return Err(format!("is damaged: {flaw}"));
+    }
+    // SQLite opens a file it may not write without a word, and even "begins" to write. So a write
+    // is tried and taken back; the disk is not touched, and may well be full by now.
+    let mut transaction =
+        pool.begin_with("BEGIN IMMEDIATE").await.map_err(|error| reason(&error))?;
+    sqlx::raw_sql(TOUCH).execute(&mut *transaction).await.map_err(|error| reason(&error))?;
+    transaction.rollback().await.map_err(|error| reason(&error))
+}
+
+async fn keep_a_log(pool: &SqlitePool) -> Result<(), String> {
     let (mode,): (String,) = sqlx::query_as("PRAGMA journal_mode = WAL")
         .fetch_one(pool)
         .await
@@ -51,27 +81,7 @@ pub(super) async fn prepare(pool: &SqlitePool) -> Result<(), String> {
     if mode != "wal" {
         return Err(format!("its file system cannot hold a write-ahead log (mode `{mode}`)"));
     }
-    let mut transaction =
-        pool.begin_with("BEGIN IMMEDIATE").await.map_err(|error| reason(&error))?;
-    // Again, now under the lock: two processes may have found the file empty.
-    match identify(&mut *transaction).await? {
-        Found::Nothing => {
-            sqlx::raw_sql(CREATE)
-                .execute(&mut *transaction)
-                .await
-                .map_err(|error| reason(&error))?;
-            transaction.commit().await.map_err(|error| reason(&error))
-        }
-        // SQLite opens a file it may not write without a word, and even "begins" to write. So a
-        // write is tried and taken back; the disk is not touched, and may well be full by now.
-        Found::Ledger => {
-            sqlx::raw_sql(TOUCH)
-                .execute(&mut *transaction)
-                .await
-                .map_err(|error| reason(&error))?;
-            transaction.rollback().await.map_err(|error| reason(&error))
-        }
-    }
+    Ok(())
 }
 
 async fn identify<'c>(executor: impl Executor<'c, Database = Sqlite>) -> Result<Found, String> {

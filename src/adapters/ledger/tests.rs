@@ -32,6 +32,8 @@ fn drafts(count: usize) -> Vec<Draft> {
     (0..count).map(|n| draft(&format!("{n}"))).collect()
 }
 
+mod damage;
+
 async fn fresh() -> (TempDir, PathBuf, SqliteLedger) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger.db");
@@ -300,7 +302,7 @@ async fn a_copy_without_its_log_can_be_read_where_nothing_can_be_written() {
     let (_dir, path, ledger) = fresh().await;
     ledger.append(0, drafts(2)).await.unwrap();
     ledger.close().await;
-    assert!(!wal_path(&path).exists());
+    assert!(!beside(&path, "-wal").exists());
     let copy = options(&path).read_only(true).immutable(true);
     let copy = SqliteLedger::read_only(&path, copy).await.unwrap();
     assert_eq!(verified(&copy).await.unwrap().len(), 2);
