@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import dashboards
 from narrator import Narrator, Voice
 from stage import Failed, Stage
 
@@ -34,6 +35,7 @@ class Play:
         self._voice = voice
         self._narrator = Narrator(stage, voice)
         self._healthy = healthy
+        self._began = time.time()
 
     def perform(self) -> bool:
         """Play it; return whether all went well."""
@@ -115,6 +117,7 @@ class Play:
         stage, good, bad = self._stage, self._good, self._bad
         # The workers still serve: who is alive is asked of them.
         facts = self._facts()
+        empty, asked = self._look_at_dashboards()
         stage.stop("rollbackd")
         audit = stage.call(
             *(stage.binary, "audit", "verify", "--ledger", "rollbackd.db"),
@@ -136,17 +139,29 @@ class Play:
                 f"the ledger: {(audit.stdout + audit.stderr).partition(', from')[0]}",
             ),
         ]
+        if not self._healthy:
+            points.append(
+                (not empty, f"dashboard queries with data: {asked - len(empty)} of {asked}")
+            )
         if self._healthy:
             points.insert(0, (failed == 0, f"calls failed: {failed}"))
         self._voice.heading("In the end")
         for holds, text in points:
             mark = self._voice.paint("✓", "green") if holds else self._voice.paint("✗", "red")
             print(f"  {mark} {text}")
+        if not self._healthy:
+            for each in empty:
+                print(f"      empty: {each}")
         print()
         print(f"    {sum(facts['started_by_version'].values())} calls in all, {failed} failed")
         if not self._healthy:
             self._tell_delay()
         return all(holds for holds, _ in points)
+
+    def _look_at_dashboards(self) -> tuple[list[str], int]:
+        """Which panels would be empty, and how many were asked for."""
+        files = sorted(dashboards.DASHBOARDS.glob("*.json"))
+        return dashboards.check(self._stage.prometheus_url, self._began, time.time(), files)
 
     def _tell_delay(self) -> None:
         chosen = self._narrator.record("rollback.chosen")

@@ -51,6 +51,11 @@ class Stage:
         """rollbackd's address."""
         return f"http://127.0.0.1:{self.rollbackd_port}"
 
+    @property
+    def prometheus_url(self) -> str:
+        """Prometheus' address."""
+        return f"http://127.0.0.1:{self.prometheus_port}"
+
     def __enter__(self) -> Self:
         # Workers are started by what rollbackd starts; their parent gone, they become ours.
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)

@@ -18,6 +18,7 @@ use prometheus::{Registry, TextEncoder};
 
 use self::families::Families;
 pub use self::refused::Refused;
+use crate::domain::rollback::State;
 use crate::domain::time::Timestamp;
 
 /// Prometheus' text format, as [`Metrics::encode`] writes it.
@@ -76,6 +77,14 @@ impl Metrics {
             with(&metrics.families.requests_refused, &[refused.as_str()], |counter| {
                 counter.inc_by(0.0);
             });
+        }
+        for state in State::PASSING {
+            drop(
+                metrics
+                    .families
+                    .rollback_step_duration
+                    .get_metric_with_label_values(&[state.name()])?,
+            );
         }
         Ok(metrics)
     }

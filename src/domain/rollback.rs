@@ -141,6 +141,18 @@ pub struct Policy {
 }
 
 impl State {
+    /// The states that a rollback leaves again.
+    pub const PASSING: [Self; 8] = [
+        Self::Chosen,
+        Self::Gated,
+        Self::Starting,
+        Self::Capable,
+        Self::Draining,
+        Self::Recorded,
+        Self::Confirming { empty_looks: 0 },
+        Self::Stuck(Awaiting::Capacity),
+    ];
+
     /// Whether nothing more will happen.
     #[must_use]
     pub fn is_final(self) -> bool {

@@ -6,6 +6,7 @@ mod access;
 mod bad_version;
 mod counting;
 mod darkness;
+mod demo;
 mod false_rollbacks;
 mod house;
 mod membership;
