@@ -63,19 +63,21 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
     pub(super) fn show(&self) {
         self.publish();
         let fleets = self.fleets.iter().filter(|(name, _)| self.config_of(name).is_some());
+        let mut rollbacks: Vec<RollbackView> = self
+            .fleets
+            .iter()
+            .flat_map(|(name, fleet)| {
+                fleet.observed.history.rollbacks().iter().map(move |r| (name, fleet, r))
+            })
+            .map(|(name, fleet, rollback)| self.rollback_view(name, fleet, rollback))
+            .collect();
+        rollbacks.sort_by(|a, b| (&a.started_at, &a.id).cmp(&(&b.started_at, &b.id)));
         let view = View {
             ready: self.ready,
             fleets: fleets
                 .map(|(name, fleet)| (name.clone(), self.fleet_view(name, fleet)))
                 .collect(),
-            rollbacks: self
-                .fleets
-                .iter()
-                .flat_map(|(name, fleet)| {
-                    fleet.observed.history.rollbacks().iter().map(move |r| (name, fleet, r))
-                })
-                .map(|(name, fleet, rollback)| self.rollback_view(name, fleet, rollback))
-                .collect(),
+            rollbacks,
             rules: self.rule_views(),
         };
         self.ports.view.send_replace(Arc::new(view));

@@ -7,7 +7,9 @@ use std::sync::atomic::Ordering;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
+use utoipa::ToSchema;
 
+use super::problem::ProblemDocument;
 use super::{App, Problem};
 use crate::metrics::AlertResult;
 use crate::ports::inbox::Message;
@@ -16,32 +18,42 @@ use crate::ports::inbox::Message;
 const WEBHOOK_VERSION: &str = "4";
 
 /// What of a webhook matters here.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Webhook {
+pub(super) struct Webhook {
+    #[schema(pattern = "^4$")]
     version: String,
     #[serde(default)]
     common_labels: BTreeMap<String, String>,
     alerts: Vec<Alert>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 struct Alert {
     status: Status,
     labels: BTreeMap<String, String>,
 }
 
-#[derive(Deserialize, PartialEq, Eq)]
+#[derive(Deserialize, PartialEq, Eq, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Status {
     Firing,
     Resolved,
 }
 
-/// `POST /api/v1/alerts`
+/// Alertmanager's webhook: look now.
 ///
 /// An alert only asks to look now: what is decided comes from Prometheus, so one lost or sent
 /// twice does no harm.
+#[utoipa::path(post, path = "/api/v1/alerts", tag = "alerts", request_body = Webhook, responses(
+    (status = 200, description = "taken"),
+    (status = 400, body = ProblemDocument, content_type = "application/problem+json",
+        description = "no webhook of version 4"),
+    (status = 413, body = ProblemDocument, content_type = "application/problem+json",
+        description = "the body is too long"),
+    (status = 503, body = ProblemDocument, content_type = "application/problem+json",
+        description = "the controller is busy; Alertmanager tries again"),
+))]
 pub(super) async fn receive(
     State(app): State<Arc<App>>,
     request: Request,

@@ -7,26 +7,56 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
+use utoipa::{IntoParams, ToSchema};
 
-use super::{App, Limits, Problem, membership};
+use super::problem::ProblemDocument;
+use super::{App, Limits, Problem, membership, paging};
 use crate::ports::ledger::Ledger;
-use crate::ports::view::{FleetView, RollbackView};
+use crate::ports::view::{FleetView, RollbackView, RuleView};
 
-/// Records in one answer, unless asked for fewer or more.
-const RECORDS_DEFAULT: u32 = 1_000;
-/// Records in one answer at most.
-const RECORDS_MAX: u32 = 10_000;
+/// No record can be above it.
+const SEQ_MAX: u64 = i64::MAX as u64;
 
-/// `GET /api/v1/fleets`
-pub(super) async fn fleets(State(app): State<Arc<App>>) -> Json<Value> {
-    let view = app.view();
-    Json(json!({ "fleets": view.fleets.values().collect::<Vec<_>>() }))
+/// All fleets.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Fleets {
+    fleets: Vec<FleetView>,
 }
 
-/// `GET /api/v1/fleets/{fleet}`
+/// A page of rollbacks, newest last.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Rollbacks {
+    rollbacks: Vec<RollbackView>,
+}
+
+/// The rules in force.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Rules {
+    rules: Vec<RuleView>,
+}
+
+/// All fleets with their versions, rollouts and verdicts.
+#[utoipa::path(get, path = "/api/v1/fleets", tag = "fleets", responses(
+    (status = 200, body = Fleets, headers(("ETag", description = "changes with the answer"))),
+    (status = 304, description = "`If-None-Match` names this state"),
+))]
+pub(super) async fn fleets(State(app): State<Arc<App>>) -> Json<Fleets> {
+    Json(Fleets { fleets: app.view().fleets.values().cloned().collect() })
+}
+
+/// One fleet.
+#[utoipa::path(get, path = "/api/v1/fleets/{fleet}", tag = "fleets",
+    params(("fleet" = String, Path, description = "the fleet's name")),
+    responses(
+        (status = 200, body = FleetView, headers(("ETag", description = "changes with the answer"))),
+        (status = 304, description = "`If-None-Match` names this state"),
+        (status = 400, body = ProblemDocument, content_type = "application/problem+json",
+            description = "the name is no text"),
+        (status = 404, body = ProblemDocument, content_type = "application/problem+json",
+            description = "there is no such fleet"),
+    ))]
 pub(super) async fn fleet(
     State(app): State<Arc<App>>,
     path: Result<Path<String>, PathRejection>,
@@ -36,7 +66,18 @@ pub(super) async fn fleet(
     fleet.map(Json).ok_or_else(|| Problem::not_found(format!("there is no fleet `{name}`")))
 }
 
-/// `GET /api/v1/fleets/{fleet}/manifest`
+/// The signed statement of which versions the fleet admits and denies.
+#[utoipa::path(get, path = "/api/v1/fleets/{fleet}/manifest", tag = "workers",
+    params(("fleet" = String, Path, description = "the fleet's name")),
+    responses(
+        (status = 200, body = membership::Envelope,
+            headers(("ETag", description = "changes with the answer"))),
+        (status = 304, description = "`If-None-Match` names this state"),
+        (status = 400, body = ProblemDocument, content_type = "application/problem+json",
+            description = "the name is no text"),
+        (status = 404, body = ProblemDocument, content_type = "application/problem+json",
+            description = "the fleet has no manifest"),
+    ))]
 pub(super) async fn manifest(
     State(app): State<Arc<App>>,
     path: Result<Path<String>, PathRejection>,
@@ -49,12 +90,65 @@ pub(super) async fn manifest(
         .ok_or_else(|| Problem::not_found(format!("there is no manifest for fleet `{name}`")))
 }
 
-/// `GET /api/v1/rollbacks`
-pub(super) async fn rollbacks(State(app): State<Arc<App>>) -> Json<Value> {
-    Json(json!({ "rollbacks": app.view().rollbacks }))
+/// Which rollbacks.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct RollbackPage {
+    /// Only those that began after the one of this id.
+    after: Option<String>,
+    /// At most so many.
+    #[param(minimum = 1, maximum = 10_000, default = 1_000)]
+    limit: Option<u32>,
 }
 
-/// `GET /api/v1/rollbacks/{id}`
+/// Rollbacks, newest last.
+#[utoipa::path(get, path = "/api/v1/rollbacks", tag = "rollbacks", params(RollbackPage), responses(
+    (status = 200, body = Rollbacks, headers(
+        ("ETag", description = "changes with the answer"),
+        ("Link", description = "with `rel=\"next\"`: where there are more"),
+    )),
+    (status = 304, description = "`If-None-Match` names this state"),
+    (status = 400, body = ProblemDocument, content_type = "application/problem+json",
+        description = "`limit` is out of its range"),
+    (status = 404, body = ProblemDocument, content_type = "application/problem+json",
+        description = "`after` names no rollback"),
+))]
+pub(super) async fn rollbacks(
+    State(app): State<Arc<App>>,
+    page: Result<Query<RollbackPage>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(page) = page.map_err(|rejection| Problem::bad(rejection.body_text()))?;
+    let limit = paging::limit(page.limit)?;
+    let view = app.view();
+    let all = view.rollbacks.as_slice();
+    let first = match &page.after {
+        None => 0,
+        Some(id) => match all.iter().position(|rollback| rollback.id == *id) {
+            Some(place) => place + 1,
+            None => {
+                return Err(Problem::not_found(format!("`after`: there is no rollback `{id}`")));
+            }
+        },
+    };
+    let rest = all.get(first..).unwrap_or_default();
+    let page = rest.get(..limit as usize).unwrap_or(rest);
+    let more = page.last().filter(|_| page.len() < rest.len());
+    let link = more.map(|last| paging::next("/api/v1/rollbacks", &last.id, limit));
+    Ok((link, Json(Rollbacks { rollbacks: page.to_vec() })).into_response())
+}
+
+/// One rollback.
+#[utoipa::path(get, path = "/api/v1/rollbacks/{id}", tag = "rollbacks",
+    params(("id" = String, Path, description = "the rollback's id")),
+    responses(
+        (status = 200, body = RollbackView,
+            headers(("ETag", description = "changes with the answer"))),
+        (status = 304, description = "`If-None-Match` names this state"),
+        (status = 400, body = ProblemDocument, content_type = "application/problem+json",
+            description = "the id is no text"),
+        (status = 404, body = ProblemDocument, content_type = "application/problem+json",
+            description = "there is no such rollback"),
+    ))]
 pub(super) async fn rollback(
     State(app): State<Arc<App>>,
     path: Result<Path<String>, PathRejection>,
@@ -64,16 +158,24 @@ pub(super) async fn rollback(
     rollback.map(Json).ok_or_else(|| Problem::not_found(format!("there is no rollback `{id}`")))
 }
 
-/// `GET /api/v1/rules`
-pub(super) async fn rules(State(app): State<Arc<App>>) -> Json<Value> {
-    Json(json!({ "rules": app.view().rules }))
+/// The rules in force, with their digests and queries.
+#[utoipa::path(get, path = "/api/v1/rules", tag = "rules", responses(
+    (status = 200, body = Rules, headers(("ETag", description = "changes with the answer"))),
+    (status = 304, description = "`If-None-Match` names this state"),
+))]
+pub(super) async fn rules(State(app): State<Arc<App>>) -> Json<Rules> {
+    Json(Rules { rules: app.view().rules.clone() })
 }
 
 /// Which records.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Page {
+    /// Only those above this `seq`.
     #[serde(default)]
     after: u64,
+    /// At most so many.
+    #[param(minimum = 1, maximum = 10_000, default = 1_000)]
     limit: Option<u32>,
 }
 
@@ -89,17 +191,26 @@ impl<L> Clone for Archive<L> {
     }
 }
 
-/// `GET /api/v1/ledger?after=SEQ&limit=N`
+/// The ledger's records, a line of JSON each.
 ///
-/// One record a line. Fewer than `limit` means that there are no more.
+/// Fewer than `limit` means that there are no more.
+#[utoipa::path(get, path = "/api/v1/ledger", tag = "ledger", params(Page), responses(
+    (status = 200, body = String, content_type = "application/x-ndjson", headers(
+        ("Link", description = "with `rel=\"next\"`: where there may be more"),
+    )),
+    (status = 400, body = ProblemDocument, content_type = "application/problem+json",
+        description = "no such page"),
+    (status = 503, body = ProblemDocument, content_type = "application/problem+json",
+        description = "the ledger does not answer"),
+))]
 pub(super) async fn ledger<L: Ledger>(
     State(archive): State<Archive<L>>,
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(page) = page.map_err(|rejection| Problem::bad(rejection.body_text()))?;
-    let limit = page.limit.unwrap_or(RECORDS_DEFAULT);
-    if !(1..=RECORDS_MAX).contains(&limit) {
-        return Err(Problem::bad(format!("`limit` must be from 1 to {RECORDS_MAX}")));
+    let limit = paging::limit(page.limit)?;
+    if page.after > SEQ_MAX {
+        return Err(Problem::bad(format!("`after` must be at most {SEQ_MAX}")));
     }
     let records = timeout(archive.limits.request_timeout, archive.ledger.read(page.after, limit))
         .await
@@ -113,7 +224,10 @@ pub(super) async fn ledger<L: Ledger>(
         lines.push_str(&line);
         lines.push('\n');
     }
-    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], lines).into_response())
+    let last = records.last().filter(|_| records.len() == limit as usize);
+    let link = last.map(|last| paging::next("/api/v1/ledger", &last.seq.to_string(), limit));
+    let content_type = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    Ok((content_type, link, lines).into_response())
 }
 
 fn named(path: Result<Path<String>, PathRejection>) -> Result<String, Problem> {
@@ -123,6 +237,8 @@ fn named(path: Result<Path<String>, PathRejection>) -> Result<String, Problem> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+
+    use serde_json::Value;
 
     use super::super::testing::{Shelf, bench, bench_with};
     use super::*;
@@ -171,9 +287,42 @@ mod tests {
         assert_eq!(seqs("/api/v1/ledger?after=1").await, [2, 3]);
         assert_eq!(seqs("/api/v1/ledger?after=1&limit=1").await, [2]);
         assert_eq!(seqs("/api/v1/ledger?after=3").await, [0; 0]);
-        for query in ["after=-1", "after=x", "limit=0", "limit=10001"] {
+        for query in ["after=-1", "after=9223372036854775808", "after=x", "limit=0", "limit=10001"]
+        {
             bench.get(&format!("/api/v1/ledger?{query}")).await.problem(400);
         }
+    }
+
+    #[tokio::test]
+    async fn a_page_that_is_not_the_last_names_the_next() {
+        let bench = bench();
+        let rollback = |n| RollbackView { id: format!("voice:eu-{n}"), ..RollbackView::default() };
+        bench.view.send_replace(Arc::new(View {
+            rollbacks: (0..5).map(rollback).collect(),
+            ..View::default()
+        }));
+        for (first, want) in [
+            ("/api/v1/rollbacks?limit=2", vec![2, 2, 1]),
+            ("/api/v1/rollbacks?limit=5", vec![5]),
+            ("/api/v1/ledger?limit=2", vec![2, 1]),
+            ("/api/v1/ledger?limit=4", vec![3]),
+        ] {
+            let (mut uri, mut found) = (first.to_owned(), Vec::new());
+            loop {
+                let answer = bench.get(&uri).await;
+                found.push(answer.body.matches("\"version\"").count());
+                let Some(link) = answer.headers.get("link") else { break };
+                let link = link.to_str().unwrap();
+                let (target, relation) = link.split_once('>').unwrap();
+                assert_eq!(relation, "; rel=\"next\"");
+                uri = target.trim_start_matches('<').to_owned();
+            }
+            assert_eq!(found, want, "{first}");
+        }
+        for query in ["limit=0", "limit=10001", "limit=x"] {
+            bench.get(&format!("/api/v1/rollbacks?{query}")).await.problem(400);
+        }
+        bench.get("/api/v1/rollbacks?after=nope").await.problem(404);
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::Problem;
 use crate::domain::fleet::FleetName;
@@ -18,6 +19,57 @@ const FLEET_BYTES_MAX: usize = 1024;
 const TOKEN_BYTES_MAX: usize = 256;
 /// No worker serves more sessions at a time; a number above is a mistake.
 const ACTIVE_SESSIONS_MAX: u64 = 1_000_000;
+
+/// What [`heartbeat`] reads.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes")]
+pub(super) struct HeartbeatBody {
+    /// The fleet's name.
+    #[schema(min_length = 1, max_length = 1024, example = "voice")]
+    fleet: String,
+    /// The worker's name.
+    #[schema(min_length = 1, max_length = 256, example = "host-1")]
+    worker_id: String,
+    /// The version it runs.
+    #[schema(min_length = 1, example = "v2")]
+    version: String,
+    /// Unix seconds, with a fraction.
+    timestamp: f64,
+    /// OpenRTC's `sign_membership`, hex.
+    #[schema(min_length = 1, max_length = 256)]
+    token: String,
+    /// Whether it takes no new sessions.
+    draining: bool,
+    /// Sessions in progress.
+    #[schema(maximum = 1_000_000)]
+    active_sessions: u64,
+}
+
+/// What [`question`] reads.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes")]
+pub(super) struct QuestionBody {
+    /// The fleet's name.
+    #[schema(min_length = 1, max_length = 1024, example = "voice")]
+    fleet: String,
+    /// The worker's name.
+    #[schema(min_length = 1, max_length = 256, example = "host-1")]
+    worker_id: String,
+    /// The version it runs.
+    #[schema(min_length = 1, example = "v2")]
+    version: String,
+    /// Unix seconds, with a fraction.
+    timestamp: f64,
+    /// OpenRTC's `sign_membership`, hex.
+    #[schema(min_length = 1, max_length = 256)]
+    token: String,
+    /// Whether it takes no new sessions.
+    #[schema(required = false)]
+    draining: bool,
+    /// Sessions in progress.
+    #[schema(required = false, maximum = 1_000_000)]
+    active_sessions: u64,
+}
 
 /// Reads a heartbeat, in which every field must be there.
 pub(super) fn heartbeat(body: &[u8]) -> Result<Heartbeat, Problem> {

@@ -16,7 +16,8 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header, uri};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::{Json, Router};
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::access::Caller;
 use super::{App, Problem};
@@ -125,16 +126,27 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// `GET /api/v1/caller`
-///
+/// What the caller is told of itself.
+#[derive(Serialize, ToSchema)]
+pub(super) struct CallerView {
+    /// The user, where the credentials name one.
+    name: Option<String>,
+    /// `read`, `alert`, `operate`.
+    roles: Vec<&'static str>,
+}
+
 /// Who the caller is taken for, and what the caller may do.
-pub(super) async fn caller(caller: Caller) -> Json<Value> {
-    let roles: Vec<_> = caller.roles.iter().map(Role::as_str).collect();
-    Json(json!({ "name": caller.name, "roles": roles }))
+#[utoipa::path(get, path = "/api/v1/caller", tag = "access", responses(
+    (status = 200, body = CallerView),
+))]
+pub(super) async fn caller(caller: Caller) -> Json<CallerView> {
+    Json(CallerView { roles: caller.roles.iter().map(Role::as_str).collect(), name: caller.name })
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::super::access::Access;
     use super::super::testing::{Bench, bench, bench_for};
     use super::*;

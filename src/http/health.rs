@@ -8,16 +8,24 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::problem::ProblemDocument;
 use super::{App, Problem};
 use crate::metrics;
 use crate::ports::inbox::Message;
 
-/// `GET /-/healthy`
+/// Whether the process serves.
+#[utoipa::path(get, path = "/-/healthy", tag = "health", responses(
+    (status = 200, body = String, content_type = "text/plain"),
+))]
 pub(super) async fn healthy() -> &'static str {
     "rollbackd is healthy.\n"
 }
 
-/// `GET /-/ready`
+/// Whether the ledger was replayed and a first look was tried.
+#[utoipa::path(get, path = "/-/ready", tag = "health", responses(
+    (status = 200, body = String, content_type = "text/plain"),
+    (status = 503, body = ProblemDocument, content_type = "application/problem+json"),
+))]
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {
     if app.view().ready {
         Ok("rollbackd is ready.\n")
@@ -26,7 +34,10 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, P
     }
 }
 
-/// `GET /metrics`
+/// Its own metrics.
+#[utoipa::path(get, path = "/metrics", tag = "health", responses(
+    (status = 200, body = String, content_type = "text/plain"),
+))]
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let text = app.metrics.encode().map_err(|error| {
         let detail = format!("failed to write metrics: {error}");
@@ -35,20 +46,22 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Pro
     Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
 }
 
-/// `POST /-/reload`
-///
-/// 400 with the problems as text, one a line, as a person at a shell wants them.
-pub(super) async fn reload(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+/// Reads the rule files again. The old rules stay where the new ones have problems.
+#[utoipa::path(post, path = "/-/reload", tag = "health", responses(
+    (status = 200, body = String, content_type = "text/plain"),
+    (status = 400, body = ProblemDocument, content_type = "application/problem+json",
+        description = "`detail` has every problem, a line each"),
+    (status = 503, body = ProblemDocument, content_type = "application/problem+json",
+        description = "the controller is busy"),
+))]
+pub(super) async fn reload(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {
     let (reply, replied) = oneshot::channel();
     app.send(Message::Reload(reply))?;
     let outcome = timeout(app.limits.request_timeout, replied)
         .await
         .map_err(|_| Problem::busy("the controller took too long to reload"))?
         .map_err(|_| Problem::busy("the controller stopped before it reloaded"))?;
-    Ok(match outcome {
-        Ok(()) => "rules reloaded.\n".into_response(),
-        Err(problems) => (StatusCode::BAD_REQUEST, problems).into_response(),
-    })
+    outcome.map(|()| "rules reloaded.\n").map_err(Problem::bad)
 }
 
 #[cfg(test)]
@@ -80,20 +93,19 @@ mod tests {
     async fn a_reload_tells_what_is_wrong_with_the_rules() {
         let mut bench = bench();
         let problems = "rules/voice.yml:3:11: no\nrules/voice.yml:9:17: no";
-        let cases = [(Ok(()), 200, "rules reloaded.\n"), (Err(problems.to_owned()), 400, problems)];
-        for (outcome, status, body) in cases {
-            let router = bench.router.clone();
+        let told: Result<(), String> = Err(problems.to_owned());
+        for (outcome, status) in [(Ok(()), 200), (told, 400)] {
+            let mut inbox = std::mem::replace(&mut bench.inbox, tokio::sync::mpsc::channel(1).1);
             let controller = async {
-                let Some(Message::Reload(reply)) = bench.inbox.recv().await else { panic!() };
+                let Some(Message::Reload(reply)) = inbox.recv().await else { panic!() };
                 reply.send(outcome).unwrap();
             };
-            let request = axum::http::Request::post("/-/reload").body(axum::body::Body::empty());
-            let (answer, ()) =
-                tokio::join!(tower::ServiceExt::oneshot(router, request.unwrap()), controller);
-            let answer = answer.unwrap();
-            assert_eq!(answer.status(), status);
-            let bytes = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
-            assert_eq!(bytes, body);
+            let (answer, ()) = tokio::join!(bench.post("/-/reload", ""), controller);
+            bench.inbox = inbox;
+            match status {
+                200 => assert_eq!(answer.body, "rules reloaded.\n"),
+                _ => assert_eq!(answer.problem(status), problems),
+            }
         }
     }
 

@@ -9,10 +9,12 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::time::timeout;
+use utoipa::{IntoParams, ToSchema};
 
+use super::problem::ProblemDocument;
 use super::{App, Problem, claim};
 use crate::domain::membership::Heartbeat;
 use crate::membership::Rejection;
@@ -21,18 +23,36 @@ use crate::ports::inbox::Message;
 use crate::ports::manifest::SignedManifest;
 
 /// How long a heartbeat wants to be held, and for what.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Hold {
     /// Such as `30s`; without it, the answer is immediate.
+    #[param(pattern = "^[0-9]{1,4}(ms|s|m|h)$")]
     wait: Option<String>,
     /// The serial the worker has; without it, any manifest is news.
     serial: Option<u64>,
 }
 
-/// `POST /api/v1/heartbeat?wait=30s&serial=N`
+/// A worker says how it is.
 ///
 /// Answers with the manifest as soon as its serial is above `N`, or with what there is when the
 /// wait is over: 204 if there is none.
+#[utoipa::path(post, path = "/api/v1/heartbeat", tag = "workers", params(Hold),
+    request_body = claim::HeartbeatBody,
+    responses(
+        (status = 200, body = Envelope, description = "the manifest in force"),
+        (status = 204, description = "the fleet has no manifest yet"),
+        (status = 400, body = ProblemDocument, content_type = "application/problem+json",
+            description = "every field that is wrong"),
+        (status = 401, body = ProblemDocument, content_type = "application/problem+json",
+            description = "the token proves nothing: stale, from the future, or badly signed"),
+        (status = 403, body = ProblemDocument, content_type = "application/problem+json",
+            description = "the fleet has no membership"),
+        (status = 413, body = ProblemDocument, content_type = "application/problem+json",
+            description = "the body is too long"),
+        (status = 503, body = ProblemDocument, content_type = "application/problem+json",
+            description = "the controller is busy"),
+    ))]
 pub(super) async fn heartbeat(
     State(app): State<Arc<App>>,
     hold: Result<Query<Hold>, QueryRejection>,
@@ -64,13 +84,24 @@ pub(super) async fn heartbeat(
     })
 }
 
-/// `POST /api/v1/membership/verify`
-///
-/// 200 if the worker may be given sessions, 403 with the reason if not.
+/// A coordinator asks whether a worker may be given sessions.
+#[utoipa::path(post, path = "/api/v1/membership/verify", tag = "workers",
+    request_body = claim::QuestionBody,
+    responses(
+        (status = 200, body = Admission, description = "it may"),
+        (status = 400, body = ProblemDocument, content_type = "application/problem+json",
+            description = "every field that is wrong"),
+        (status = 403, body = ProblemDocument, content_type = "application/problem+json",
+            description = "it may not, and why"),
+        (status = 413, body = ProblemDocument, content_type = "application/problem+json",
+            description = "the body is too long"),
+        (status = 503, body = ProblemDocument, content_type = "application/problem+json",
+            description = "what is denied is not known yet"),
+    ))]
 pub(super) async fn verify(
     State(app): State<Arc<App>>,
     request: Request,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Admission>, Problem> {
     let question = claim::question(&app.body(request).await?)?;
     let refused = |reason: String| {
         report(&app, &question, &reason);
@@ -80,7 +111,47 @@ pub(super) async fn verify(
     if denies(&app, &question)? {
         return Err(refused(format!("version `{}` is denied", question.version)));
     }
-    Ok(Json(json!({ "admitted": true })))
+    Ok(Json(Admission { admitted: true }))
+}
+
+/// A worker may be given sessions.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Admission {
+    admitted: bool,
+}
+
+/// A manifest and what proves it, as [`envelope`] writes it.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes")]
+pub(super) struct Envelope {
+    /// What is signed.
+    manifest: ManifestBody,
+    /// The public key, hex. Pin it; do not believe this one.
+    key: String,
+    /// Ed25519 over the canonical JSON (RFC 8785) of `manifest`, hex.
+    signature: String,
+}
+
+/// Which versions a fleet admits and denies.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes")]
+struct ManifestBody {
+    /// The fleet's name.
+    fleet: String,
+    /// Only grows: refuse a lower one.
+    serial: u64,
+    /// The last good version and the candidates.
+    admitted: Vec<String>,
+    /// Versions that may not start.
+    denied: Vec<String>,
+    /// Denied versions whose running workers must drain now.
+    draining: Vec<String>,
+    /// The newest promoted version that is not denied.
+    last_good: Option<String>,
+    /// RFC 3339.
+    issued_at: String,
+    /// RFC 3339.
+    expires_at: String,
 }
 
 /// The manifest and what proves it. The manifest's bytes are those that were signed.
@@ -150,6 +221,8 @@ fn wait(hold: &Hold, wait_max: Duration) -> Result<Duration, Problem> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::super::testing::{NOW, SECRET, bench, heartbeat as signed};
     use super::*;
     use crate::ports::view::View;

@@ -10,11 +10,12 @@ use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+use utoipa::ToSchema;
 
+use super::problem::ProblemDocument;
 use super::{App, Caller, Problem};
 use crate::domain::version::Version;
 use crate::ports::inbox::{Act, Message, Order, Refusal};
@@ -27,23 +28,75 @@ const ACTOR_CHARS_MAX: usize = 100;
 const PAUSE_MAX: Duration = Duration::from_hours(24 * 365);
 
 /// What comes with every act.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Word {
+pub(super) struct Word {
+    /// Why: a line.
+    #[schema(min_length = 1, max_length = 1000, example = "a noisy night")]
     reason: String,
+    /// Who says so; `anonymous` unless given.
+    #[schema(min_length = 1, max_length = 100, example = "ada")]
     actor: Option<String>,
+    /// Which version, with `rollback`, `approve` and `allow`.
     version: Option<String>,
+    /// How long, with `pause`.
+    #[schema(example = "2h")]
     #[serde(rename = "for")]
     lasting: Option<String>,
 }
 
-/// `POST /api/v1/fleets/{fleet}/{rollback,approve,pause,resume,allow,abandon}`
+/// What was done on an operator's word.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Done {
+    fleet: String,
+    actor: String,
+    /// In a sentence.
+    done: String,
+}
+
+/// Which acts there are.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "it only describes")]
+enum ActName {
+    Rollback,
+    Approve,
+    Pause,
+    Resume,
+    Allow,
+    Abandon,
+}
+
+/// An operator's word. It is recorded before it is done.
+#[utoipa::path(post, path = "/api/v1/fleets/{fleet}/{act}", tag = "fleets",
+    params(
+        ("fleet" = String, Path, description = "the fleet's name"),
+        ("act" = inline(ActName), Path, description = "what to do"),
+    ),
+    request_body = Word,
+    responses(
+        (status = 200, body = Done, description = "it is recorded"),
+        (status = 400, body = ProblemDocument, content_type = "application/problem+json",
+            description = "what is wrong with the word"),
+        (status = 403, body = ProblemDocument, content_type = "application/problem+json",
+            description = "who asks may not"),
+        (status = 404, body = ProblemDocument, content_type = "application/problem+json",
+            description = "there is no such fleet, or no such act"),
+        (status = 409, body = ProblemDocument, content_type = "application/problem+json",
+            description = "the fleet's state does not allow it"),
+        (status = 413, body = ProblemDocument, content_type = "application/problem+json",
+            description = "the body is too long"),
+        (status = 415, body = ProblemDocument, content_type = "application/problem+json",
+            description = "the body is no `application/json`"),
+        (status = 503, body = ProblemDocument, content_type = "application/problem+json",
+            description = "the ledger takes no record, or the controller is busy"),
+    ))]
 pub(super) async fn act(
     State(app): State<Arc<App>>,
     caller: Caller,
     path: Result<Path<(String, String)>, PathRejection>,
     request: Request,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Done>, Problem> {
     let Path((fleet, act)) = path.map_err(|rejection| Problem::bad(rejection.body_text()))?;
     let name = act.as_str();
     if !["rollback", "approve", "pause", "resume", "allow", "abandon"].contains(&name) {
@@ -62,7 +115,7 @@ pub(super) async fn act(
         .map_err(|_| Problem::busy("the controller took too long; see whether it was done"))?
         .map_err(|_| Problem::busy("the controller stopped before it answered"))?;
     match outcome {
-        Ok(done) => Ok(Json(json!({ "fleet": fleet, "actor": actor, "done": done }))),
+        Ok(done) => Ok(Json(Done { fleet, actor, done })),
         Err(refusal) => Err(problem(&refusal)),
     }
 }

@@ -1,8 +1,24 @@
 //! Errors as problem documents (RFC 9457).
 
+use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// How a [`Problem`] is written.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ProblemDocument {
+    /// `about:blank`: the status says what kind of problem it is.
+    r#type: &'static str,
+    /// The status in words.
+    title: &'static str,
+    /// The HTTP status.
+    #[schema(minimum = 400, maximum = 599)]
+    status: u16,
+    /// What is wrong here, in a sentence for people.
+    detail: String,
+}
 
 /// Why a request was not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,14 +63,14 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let document = json!({
-            "type": "about:blank",
-            "title": self.status.canonical_reason().unwrap_or("Error"),
-            "status": self.status.as_u16(),
-            "detail": self.detail,
+        let document = Json(ProblemDocument {
+            r#type: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            detail: self.detail,
         });
         let content_type = [(header::CONTENT_TYPE, "application/problem+json")];
-        let mut response = (self.status, content_type, document.to_string()).into_response();
+        let mut response = (self.status, content_type, document).into_response();
         for challenge in self.challenges {
             let challenge = HeaderValue::from_static(challenge);
             response.headers_mut().append(header::WWW_AUTHENTICATE, challenge);

@@ -6,12 +6,13 @@ use std::sync::atomic::AtomicBool;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode, Uri};
+use axum::middleware::from_fn;
 use axum::routing::{get, post};
 
 use super::api::Archive;
 use super::guard::guarded;
 use super::refusals::Refusals;
-use super::{App, Problem, Shared, alerts, api, guard, health, membership, operate};
+use super::{App, Problem, Shared, alerts, api, etag, guard, health, membership, openapi, operate};
 use crate::domain::role::Role;
 use crate::ports::ledger::Ledger;
 
@@ -55,14 +56,16 @@ fn open() -> Router<Arc<App>> {
 }
 
 fn readers() -> Router<Arc<App>> {
-    Router::new()
-        .route("/metrics", get(health::metrics))
+    let views = Router::new()
         .route("/api/v1/fleets", get(api::fleets))
         .route("/api/v1/fleets/{fleet}", get(api::fleet))
         .route("/api/v1/fleets/{fleet}/manifest", get(api::manifest))
         .route("/api/v1/rollbacks", get(api::rollbacks))
         .route("/api/v1/rollbacks/{id}", get(api::rollback))
         .route("/api/v1/rules", get(api::rules))
+        .route("/api/v1/openapi.json", get(openapi::document))
+        .route_layer(from_fn(etag::tag));
+    Router::new().route("/metrics", get(health::metrics)).merge(views)
 }
 
 fn alerters() -> Router<Arc<App>> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Everything the read-only API serves.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -11,14 +12,14 @@ pub struct View {
     pub ready: bool,
     /// By the fleet's name.
     pub fleets: BTreeMap<String, FleetView>,
-    /// By id, newest last.
+    /// By the time they began, newest last.
     pub rollbacks: Vec<RollbackView>,
     /// The rules in force.
     pub rules: Vec<RuleView>,
 }
 
 /// One fleet.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct FleetView {
     /// The fleet's name.
     pub fleet: String,
@@ -43,7 +44,7 @@ pub struct FleetView {
 }
 
 /// One version of a fleet.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct VersionView {
     /// The version.
     pub version: String,
@@ -56,7 +57,7 @@ pub struct VersionView {
 }
 
 /// One candidate.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct RolloutView {
     /// The version under observation.
     pub candidate: String,
@@ -73,7 +74,7 @@ pub struct RolloutView {
 }
 
 /// What one value rule says of one candidate.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct ValueView {
     /// `group/rule`.
     pub rule: String,
@@ -92,7 +93,7 @@ pub struct ValueView {
 }
 
 /// What one session rule says of one candidate.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct VerdictView {
     /// `group/rule`.
     pub rule: String,
@@ -119,7 +120,7 @@ pub struct VerdictView {
 }
 
 /// One rollback.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct RollbackView {
     /// Unique.
     pub id: String,
@@ -147,7 +148,7 @@ pub struct RollbackView {
 }
 
 /// One rule in force.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct RuleView {
     /// The group's name.
     pub group: String,

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test whose surroundings fail fails")]
 
 mod access;
+mod api;
 mod bad_version;
 mod counting;
 mod darkness;

@@ -3,6 +3,7 @@
 pub(crate) mod alertmanager;
 pub(crate) mod fleet;
 pub(crate) mod prometheus;
+pub(crate) mod synthetic;
 pub(crate) mod worker;
 
 use std::future::Future;
