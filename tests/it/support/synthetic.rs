@@ -155,17 +155,6 @@ impl Synthetic {
         })
         .await
     }
-
-    /// Waits for a record of this event.
-    pub(crate) async fn until_recorded(&self, event: &str) -> Value {
-        wait_for(event, Duration::from_mins(2), || async {
-            let text = client().get(self.url("/api/v1/ledger?limit=10000")).send().await.ok()?;
-            let text = text.text().await.ok()?;
-            let mut records = text.lines().map(|line| serde_json::from_str(line).unwrap());
-            records.find(|record: &Value| record["event"] == event)
-        })
-        .await
-    }
 }
 
 impl Drop for Synthetic {
