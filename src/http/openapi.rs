@@ -80,7 +80,7 @@ fn guard_operation(operation: &mut Operation) {
     operation.security = Some(vec![SecurityRequirement::default(), token]);
 }
 
-/// This description: OpenAPI 3.1.
+/// This description, in `OpenAPI` 3.1.
 #[utoipa::path(get, path = "/api/v1/openapi.json", tag = "health", responses(
     (status = 200, body = Object, headers(("ETag", description = "changes with the answer"))),
     (status = 304, description = "`If-None-Match` names this state"),

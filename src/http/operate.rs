@@ -47,7 +47,7 @@ pub(super) struct Word {
 
 /// What was done on an operator's word.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Done {
+pub(super) struct Outcome {
     fleet: String,
     actor: String,
     /// In a sentence.
@@ -75,7 +75,7 @@ enum ActName {
     ),
     request_body = Word,
     responses(
-        (status = 200, body = Done, description = "it is recorded"),
+        (status = 200, body = Outcome, description = "it is recorded"),
         (status = 400, body = ProblemDocument, content_type = "application/problem+json",
             description = "what is wrong with the word"),
         (status = 403, body = ProblemDocument, content_type = "application/problem+json",
@@ -96,7 +96,7 @@ pub(super) async fn act(
     caller: Caller,
     path: Result<Path<(String, String)>, PathRejection>,
     request: Request,
-) -> Result<Json<Done>, Problem> {
+) -> Result<Json<Outcome>, Problem> {
     let Path((fleet, act)) = path.map_err(|rejection| Problem::bad(rejection.body_text()))?;
     let name = act.as_str();
     if !["rollback", "approve", "pause", "resume", "allow", "abandon"].contains(&name) {
@@ -115,7 +115,7 @@ pub(super) async fn act(
         .map_err(|_| Problem::busy("the controller took too long; see whether it was done"))?
         .map_err(|_| Problem::busy("the controller stopped before it answered"))?;
     match outcome {
-        Ok(done) => Ok(Json(Done { fleet, actor, done })),
+        Ok(done) => Ok(Json(Outcome { fleet, actor, done })),
         Err(refusal) => Err(problem(&refusal)),
     }
 }
