@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use self::auth::{AuthConfig, Holders};
+pub use crate::domain::breaker::Breaker;
 pub use crate::domain::decision::Mode;
 use crate::domain::fleet::FleetName;
 use crate::domain::share::Share;
@@ -37,6 +38,8 @@ pub struct Config {
     pub signing_key_file: PathBuf,
     /// Where notices go; without it, only to the log and the ledger.
     pub alertmanager: Option<AlertmanagerConfig>,
+    /// How many fleets may regress at once before none is rolled back without a person.
+    pub breaker: Breaker,
     /// At least one; the names are unique.
     pub fleets: Vec<FleetConfig>,
 }

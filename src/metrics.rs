@@ -204,6 +204,12 @@ impl Metrics {
         with(&self.families.last_good_ready, &[fleet], |gauge| gauge.set(value));
     }
 
+    /// Whether many fleets regress at once, and how many do.
+    pub fn set_breaker(&self, open: bool, regressed: usize) {
+        self.families.breaker_open.set(if open { 1.0 } else { 0.0 });
+        self.families.regressed_fleets.set(regressed as f64);
+    }
+
     /// A webhook came.
     pub fn alert_received(&self, result: AlertResult) {
         with(&self.families.alerts_received, &[result.as_str()], prometheus::Counter::inc);
@@ -322,6 +328,7 @@ mod tests {
         metrics.rollback_step_finished("draining", Duration::from_secs(90));
         metrics.set_draining_sessions("voice", "v2", 4.0);
         metrics.set_last_good_ready("voice", true);
+        metrics.set_breaker(true, 4);
         metrics.notice_finished("sent");
         metrics.records_appended(2);
         for want in [
@@ -341,6 +348,8 @@ mod tests {
             r#"rollbackd_rollback_step_duration_seconds_count{step="draining"} 1"#,
             r#"rollbackd_draining_sessions{fleet="voice",version="v2"} 4"#,
             r#"rollbackd_last_good_ready{fleet="voice"} 1"#,
+            "rollbackd_breaker_open 1",
+            "rollbackd_regressed_fleets 4",
             r#"rollbackd_alerts_received_total{result="malformed"} 0"#,
             r#"rollbackd_notices_total{outcome="sent"} 1"#,
             "rollbackd_ledger_records_total 2",

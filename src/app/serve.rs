@@ -124,7 +124,8 @@ pub(super) async fn serve(args: &RunArgs) -> anyhow::Result<()> {
         read_only(messages).await;
         Ok(())
     } else {
-        let mut controller = Controller::new(ports, config.fleets, rules);
+        let controller = Controller::new(ports, config.fleets, rules);
+        let mut controller = controller.with_breaker(config.breaker);
         replay(&ledger, &mut controller, trust.clone()).await?;
         tokio::select! {
             result = controller.run(messages) => result.context("stopped"),

@@ -142,6 +142,11 @@ pub async fn status(args: &StatusArgs, out: &mut impl Write) -> Result<u8, Comma
         writeln!(out, "{fleets:#}")?;
         return Ok(EXIT_OK);
     }
+    let breaker = &fleets["breaker"];
+    if breaker["open"] == true {
+        let (regressed, all) = (&breaker["regressed"], &breaker["fleets"]);
+        writeln!(out, "breaker open: {regressed} of {all} fleets regress at once")?;
+    }
     let (_, rollbacks) = ask(&args.server, "/api/v1/rollbacks", None).await?;
     let one = std::slice::from_ref(&fleets);
     let fleets = fleets["fleets"].as_array().map_or(one, Vec::as_slice);
@@ -176,7 +181,8 @@ fn page(fleet: &Value, rollbacks: &Value) -> String {
     }
     for rollout in list(&fleet["rollouts"]) {
         let (name, until) = (text(&rollout, "candidate"), text(&rollout, "observe_until"));
-        lines.push(format!("observing {name} until {until}"));
+        let held = rollout["held"].as_str().map(|held| format!(": {held}")).unwrap_or_default();
+        lines.push(format!("observing {name} until {until}{held}"));
         for verdict in list(&rollout["verdicts"]) {
             let log10 = |key: &str| verdict[key].as_f64();
             let strongest = log10("baseline_log10").into_iter().chain(log10("ceiling_log10"));
@@ -240,7 +246,8 @@ mod tests {
             "paused_until": null, "holding": "no worker of this fleet is seen",
             "versions": [{"version": "v1", "workers": 2, "live": 3.0, "denied": false},
                          {"version": "v2", "workers": 1, "live": 4.0, "denied": true}],
-            "rollouts": [{"candidate": "v3", "observe_until": "2026-01-01T00:00:00.000Z", "verdicts": [
+            "rollouts": [{"candidate": "v3", "observe_until": "2026-01-01T00:00:00.000Z",
+                "held": "would roll back; a person must approve", "verdicts": [
                 {"rule": "s/F", "verdict": "suspect", "failed": 3, "started": 40, "control_failed": 1,
                  "control_started": 50, "baseline_log10": 1.25, "ceiling_log10": null,
                  "threshold_log10": 3.3}], "values": [
@@ -256,7 +263,7 @@ mod tests {
           holding: no worker of this fleet is seen
           v1  2 workers, 3.0 live
           v2  1 workers, 4.0 live  denied
-          observing v3 until 2026-01-01T00:00:00.000Z
+          observing v3 until 2026-01-01T00:00:00.000Z: would roll back; a person must approve
             s/F: suspect, 3 of 40 failed, control 1 of 50; evidence 10^1.2 of 10^3.3
             q/Slow: over, 2.5, escalate_above 1.5, rollback_above 6
             q/Cost: no_data, no value, escalate_above 1

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{AlertmanagerConfig, Config, FleetConfig, PrometheusConfig};
+use super::{AlertmanagerConfig, Breaker, Config, FleetConfig, PrometheusConfig};
 use super::{auth, fleet, http};
 use crate::yaml::values::{self, Read};
 use crate::yaml::{self, Map, Node, Problem, Problems, Scope};
@@ -105,6 +105,7 @@ fn top(mut map: Map<'_, '_>, base: &Base, rule_files: &mut Vec<String>) -> Optio
     let ledger = map.required("ledger", |node| base.ledger(node));
     let signing_key_file = map.required("signing_key_file", |node| base.path(node));
     let alertmanager = map.child("alertmanager").and_then(alertmanager);
+    let breaker = map.child("breaker").map(breaker).unwrap_or_default();
     let fleets = fleets(&mut map, base);
     map.finish();
     Some(Config {
@@ -116,6 +117,7 @@ fn top(mut map: Map<'_, '_>, base: &Base, rule_files: &mut Vec<String>) -> Optio
         ledger: ledger?,
         signing_key_file: signing_key_file?,
         alertmanager,
+        breaker,
         fleets,
     })
 }
@@ -148,6 +150,19 @@ fn alertmanager(mut map: Map<'_, '_>) -> Option<AlertmanagerConfig> {
     let url = map.required("url", http::url);
     map.finish();
     Some(AlertmanagerConfig { url: url? })
+}
+
+fn breaker(mut map: Map<'_, '_>) -> Breaker {
+    let default = Breaker::default();
+    let fleets_max = map.optional("fleets", |node| values::whole(node, 1, 100_000));
+    let share_max = map.optional("share", values::share);
+    let within = map.optional("within", values::duration);
+    map.finish();
+    Breaker {
+        fleets_max: fleets_max.unwrap_or(default.fleets_max),
+        share_max: share_max.unwrap_or(default.share_max),
+        within: within.unwrap_or(default.within),
+    }
 }
 
 fn prometheus(mut map: Map<'_, '_>, base: &Base) -> PrometheusConfig {

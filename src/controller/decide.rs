@@ -6,7 +6,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use crate::config::FleetConfig;
-use crate::domain::decision::{Decision, decide};
+use crate::domain::decision::{AWAITS_APPROVAL, Decision, ONE_OF_MANY, decide};
 use crate::domain::history::{Happening, Rollout};
 use crate::domain::rollback::{Event, Rollback, State};
 use crate::domain::time::Timestamp;
@@ -54,7 +54,9 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
                     entry.out_of_turn = true;
                 }
             }
-            self.judge_fleet(name, &config, &groups, &mut ahead, plan.at).await?;
+        }
+        self.judge_fleets(&names, &config, &groups, &mut ahead, plan.at).await?;
+        for name in &names {
             self.see_rollback(name, plan.at).await?;
         }
         self.ports.metrics.evaluation_finished(plan.at, took);
@@ -144,22 +146,41 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         ahead
     }
 
-    async fn judge_fleet(
+    /// Judges all candidates first and decides about them then, so that fleets which regress in
+    /// the same look are known to be many before the first of them is taken back.
+    async fn judge_fleets(
         &mut self,
-        name: &str,
+        names: &BTreeSet<String>,
         config: &FleetConfig,
         groups: &[Group],
         ahead: &mut Ahead,
         at: Timestamp,
     ) -> Result<(), Stop> {
         let threshold = threshold_log10(config.false_rollback_rate, groups);
-        let Some(fleet) = self.fleets.get(name) else { return Ok(()) };
-        let rollouts: Vec<Rollout> = fleet.observed.history.rollouts().values().cloned().collect();
-        for rollout in rollouts {
+        let mut judged = Vec::new();
+        for name in names {
             let Some(fleet) = self.fleets.get(name) else { continue };
-            let judgement = judge(&fleet.observed, name, groups, &rollout, threshold, ahead);
-            show::count(&self.ports.metrics, name, &rollout, groups, &judgement, threshold);
-            let decision = decide(&fleet.observed.situation(config, &rollout, &judgement, at));
+            let history = &fleet.observed.history;
+            let mut regressed = Vec::new();
+            for rollout in history.rollouts().values() {
+                let judgement = judge(&fleet.observed, name, groups, rollout, threshold, ahead);
+                show::count(&self.ports.metrics, name, rollout, groups, &judgement, threshold);
+                let candidate = &rollout.candidate;
+                if judgement.has_regressed() && !history.has_regressed(candidate) {
+                    regressed.push(candidate.clone());
+                }
+                judged.push((name, rollout.clone(), judgement));
+            }
+            for candidate in regressed {
+                self.record(name, Vec::new(), Happening::Regressed { candidate }).await?;
+            }
+        }
+        let one_of_many = self.breaker_is_open(at);
+        for (name, rollout, judgement) in judged {
+            let Some(fleet) = self.fleets.get(name) else { continue };
+            let mut situation = fleet.observed.situation(config, &rollout, &judgement, at);
+            situation.one_of_many |= one_of_many;
+            let decision = decide(&situation);
             self.carry_out(name, config, groups, &rollout, &judgement, decision, at).await?;
         }
         Ok(())
@@ -178,12 +199,15 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
     ) -> Result<(), Stop> {
         let candidate = rollout.candidate.clone();
         let Some(fleet) = self.fleets.get_mut(name) else { return Ok(()) };
-        let event = match decision {
+        let event = match &decision {
             Decision::Wait => {
                 fleet.told.remove(&candidate);
                 return Ok(());
             }
             Decision::Promote | Decision::RollBack(_) => "rollout.decided",
+            Decision::Escalate(ground) if ground.reason == AWAITS_APPROVAL => {
+                "rollout.approval_requested"
+            }
             Decision::Escalate(_) => "rollout.escalated",
             Decision::Hold(_) => "rollout.held",
         };
@@ -206,7 +230,11 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
                 let (reason, rule) = (ground.reason, ground.rule.as_deref());
                 let what = decision.name();
                 warn!(fleet = name, version = %candidate, decision = what, reason, rule, "decided");
-                let recorded = self.append(vec![draft]).await?;
+                let recorded = if reason == ONE_OF_MANY {
+                    self.hold_back(name, &candidate, draft, at).await?
+                } else {
+                    self.append(vec![draft]).await?
+                };
                 if let Some(fleet) = self.fleets.get_mut(name).filter(|_| recorded) {
                     fleet.told.insert(candidate, decision);
                 }

@@ -12,6 +12,7 @@
 //! **Invariant:** the state that decides changes only by happenings that are in the ledger.
 
 mod act;
+mod breaker;
 mod decide;
 mod evidence;
 mod fleet;
@@ -28,6 +29,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use crate::config::FleetConfig;
+use crate::domain::breaker::Breaker;
 use crate::domain::history::Impossible;
 use crate::domain::membership::{Heartbeat, Member};
 use crate::domain::time::Timestamp;
@@ -150,6 +152,7 @@ pub struct Controller<S, P, L> {
     ports: Ports<S, P, L>,
     entries: Vec<Entry>,
     rules: RuleSet,
+    breaker: Breaker,
     fleets: BTreeMap<String, Fleet>,
     last_seq: u64,
     ready: bool,
@@ -168,12 +171,19 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             ports,
             entries,
             rules,
+            breaker: Breaker::default(),
             fleets: BTreeMap::new(),
             last_seq: 0,
             ready: false,
             ledger_failing: None,
             reports: mpsc::channel(REPORTS_MAX),
         }
+    }
+
+    /// Holds when so many fleets regress at once, instead of the config's default.
+    #[must_use]
+    pub fn with_breaker(self, breaker: Breaker) -> Self {
+        Self { breaker, ..self }
     }
 
     /// Takes the next record of the ledger, from the first on, before it runs.

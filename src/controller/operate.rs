@@ -3,7 +3,7 @@
 use serde_json::Map;
 use tracing::warn;
 
-use crate::domain::decision::{AWAITS_APPROVAL, Decision};
+use crate::domain::decision::{AWAITS_APPROVAL, Decision, ONE_OF_MANY};
 use crate::domain::history::Happening;
 use crate::domain::rollback::State;
 use crate::domain::time::Timestamp;
@@ -109,7 +109,7 @@ fn plan(fleet: &Fleet, act: &Act, now: Timestamp) -> Result<Step, String> {
             }
             let waits = |v: &&Version| {
                 let ground = fleet.told.get(*v).and_then(Decision::ground);
-                ground.is_some_and(|ground| ground.reason == AWAITS_APPROVAL)
+                ground.is_some_and(|ground| [AWAITS_APPROVAL, ONE_OF_MANY].contains(&ground.reason))
             };
             let waiting: Vec<&Version> = history.rollouts().keys().filter(waits).collect();
             let bad = only(version.as_ref(), &waiting, "waits for approval")?;
@@ -179,6 +179,8 @@ fn sentence(happening: &Happening) -> String {
         Happening::BaselineAdopted { .. }
         | Happening::RolloutStarted { .. }
         | Happening::RolloutEnded { .. }
+        | Happening::Regressed { .. }
+        | Happening::HeldBack { .. }
         | Happening::Promoted { .. }
         | Happening::RollbackChosen { .. } => String::new(),
     }

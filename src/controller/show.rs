@@ -23,7 +23,8 @@ use crate::ports::manifest::SignedManifest;
 use crate::ports::metrics::MetricSource;
 use crate::ports::platform::Platform;
 use crate::ports::view::{
-    FleetView, RollbackView, RolloutView, RuleView, ValueView, VerdictView, VersionView, View,
+    BreakerView, FleetView, RollbackView, RolloutView, RuleView, ValueView, VerdictView,
+    VersionView, View,
 };
 use crate::rules::query::{self, SessionQueries};
 use crate::rules::{Group, SessionRule};
@@ -63,6 +64,9 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
     pub(super) fn show(&self) {
         self.publish();
         let fleets = self.fleets.iter().filter(|(name, _)| self.config_of(name).is_some());
+        let now = self.ports.clock.now();
+        let (seen, open) = (self.regressions(now), self.breaker_is_open(now));
+        self.ports.metrics.set_breaker(open, seen.regressed);
         let mut rollbacks: Vec<RollbackView> = self
             .fleets
             .iter()
@@ -74,6 +78,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         rollbacks.sort_by(|a, b| (&a.started_at, &a.id).cmp(&(&b.started_at, &b.id)));
         let view = View {
             ready: self.ready,
+            breaker: BreakerView { open, regressed: seen.regressed, fleets: seen.fleets },
             fleets: fleets
                 .map(|(name, fleet)| (name.clone(), self.fleet_view(name, fleet)))
                 .collect(),
@@ -102,11 +107,13 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             let groups = entry.map_or(&[][..], |entry| &entry.groups);
             let threshold =
                 entry.map_or(f64::NAN, |e| threshold_log10(e.config.false_rollback_rate, groups));
+            let held = fleet.told.get(&rollout.candidate).and_then(Decision::ground);
             RolloutView {
                 candidate: rollout.candidate.to_string(),
                 baseline: rollout.baseline.as_ref().map(ToString::to_string),
                 started_at: rfc3339(rollout.started_at),
                 observe_until: rfc3339(rollout.observe_until),
+                held: held.map(|ground| ground.reason.to_owned()),
                 verdicts: verdicts(fleet, rollout, groups, threshold),
                 values: values(fleet, rollout, groups),
             }

@@ -1,5 +1,6 @@
 //! The loop, fed by hand: what it records, asks and refuses.
 
+mod breaker;
 mod faults;
 mod values;
 
@@ -172,18 +173,26 @@ impl Stage {
     /// One look, an interval after the last: workers by version, and what each started and failed
     /// in every tick that is due.
     async fn look(&mut self, workers: &[(&str, usize)], counts: &[(&str, u64, u64)]) {
+        self.look_at(&[("", workers, counts)]).await;
+    }
+
+    /// The same at several fleets of the entry, told apart by their `site`.
+    async fn look_at(&mut self, sites: &[Site<'_>]) {
         let now = self.clock.now() + INTERVAL;
         *self.clock.0.lock().unwrap() = now;
         let plan = self.controller.plan(0, now);
         let groups = plan.groups.iter().map(|group| GroupAnswer {
-            due: group.due.map(|span| answer(span, counts)).into_iter().collect(),
-            unfinished: group.unfinished.map(|span| answer(span, counts)).into_iter().collect(),
+            due: group.due.map(|span| answer(span, sites)).into_iter().collect(),
+            unfinished: group.unfinished.map(|span| answer(span, sites)).into_iter().collect(),
             histories: group.histories.iter().map(|_| vec![RuleAnswer::default()]).collect(),
             values: group.values.map(|span| values(span, &self.values)).into_iter().collect(),
         });
-        let alive = workers.iter().flat_map(|(version, count)| {
-            (0..*count)
-                .map(move |n| series(version, Some(&format!("{version}-{n}")), &[(now, 1.0)]))
+        let alive = sites.iter().flat_map(|(site, workers, _)| {
+            workers.iter().flat_map(move |(version, count)| {
+                (0..*count).map(move |n| {
+                    series(site, version, Some(&format!("{version}-{n}")), &[(now, 1.0)])
+                })
+            })
         });
         let answer = Answer {
             fleet: FleetAnswer { workers: alive.collect(), ..FleetAnswer::default() },
@@ -208,17 +217,22 @@ impl Stage {
     }
 }
 
-fn series(version: &str, worker: Option<&str>, points: &[(Timestamp, f64)]) -> Series {
-    let version = ("version".to_owned(), version.to_owned());
-    let worker = worker.map(|worker| ("worker_id".to_owned(), worker.to_owned()));
-    Series { labels: std::iter::once(version).chain(worker).collect(), points: points.to_vec() }
+/// A fleet's site, its workers by version, and what each version started and failed in a tick.
+type Site<'a> = (&'a str, &'a [(&'a str, usize)], &'a [(&'a str, u64, u64)]);
+
+fn series(site: &str, version: &str, worker: Option<&str>, points: &[(Timestamp, f64)]) -> Series {
+    let labels = [("site", Some(site)), ("version", Some(version)), ("worker_id", worker)];
+    let labels = labels.into_iter().filter_map(|(k, v)| Some((k.to_owned(), v?.to_owned())));
+    Series { labels: labels.collect(), points: points.to_vec() }
 }
 
-fn answer(span: Span, counts: &[(&str, u64, u64)]) -> RuleAnswer {
+fn answer(span: Span, sites: &[Site<'_>]) -> RuleAnswer {
     let side = |pick: fn(&(&str, u64, u64)) -> u64| {
-        let each = counts.iter().map(|count| {
-            let points: Vec<_> = span.ends().map(|end| (end, pick(count) as f64)).collect();
-            series(count.0, None, &points)
+        let each = sites.iter().flat_map(|(site, _, counts)| {
+            counts.iter().map(move |count| {
+                let points: Vec<_> = span.ends().map(|end| (end, pick(count) as f64)).collect();
+                series(site, count.0, None, &points)
+            })
         });
         each.collect::<Vec<_>>()
     };
@@ -227,7 +241,7 @@ fn answer(span: Span, counts: &[(&str, u64, u64)]) -> RuleAnswer {
 
 fn values(span: Span, values: &[(&str, f64)]) -> Vec<Series> {
     let points = |value: f64| span.ends().map(|end| (end, value)).collect::<Vec<_>>();
-    values.iter().map(|(version, value)| series(version, None, &points(*value))).collect()
+    values.iter().map(|(version, value)| series("", version, None, &points(*value))).collect()
 }
 
 const FAILING: &[(&str, u64, u64)] = &[("v1", 20, 0), ("v2", 20, 15)];
@@ -261,6 +275,7 @@ async fn a_bad_version_is_rolled_back_in_order_and_nothing_drains_early() {
         [
             "rollout.baseline_adopted",
             "deployment.started",
+            "rollout.regressed",
             "rollout.decided",
             "rollback.chosen",
             "rollback.gated",
@@ -478,6 +493,7 @@ async fn a_rollback_that_needs_a_person_begins_when_one_approves() {
         stage.look(&[("v1", 2), ("v2", 2)], FAILING).await;
     }
     assert!(stage.controller.fleets["voice"].observed.history.rollback().is_none());
+    assert_eq!(stage.last_record().event, "rollout.approval_requested");
     let wrong = stage.say(Act::Approve { version: Some(v("v1")) }).await;
     assert_eq!(wrong, Err(Refusal::Conflict("no version v1 waits for approval".to_owned())));
     let away = MetricError::Unreachable { url: "none".to_owned(), reason: "a test".to_owned() };

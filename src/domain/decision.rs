@@ -70,6 +70,8 @@ pub struct Situation {
     pub paused: bool,
     /// Another rollback of this fleet is under way.
     pub rolling_back: bool,
+    /// It regresses while many other fleets do.
+    pub one_of_many: bool,
     /// Fewer rollbacks than `limits` allows have begun.
     pub within_limits: bool,
     /// What the config says.
@@ -92,6 +94,10 @@ pub enum Mode {
 /// What [`decide`] says of a candidate that a person must decide on.
 pub const AWAITS_APPROVAL: &str = "would roll back; a person must approve";
 
+/// What [`decide`] says of a candidate that regresses while many other fleets do.
+pub const ONE_OF_MANY: &str =
+    "would roll back, but many fleets regress at once; a person must approve";
+
 /// Why a candidate is neither promoted nor rolled back at the end.
 const UNSURE: &str = "still suspect at the end of its observation";
 
@@ -102,7 +108,6 @@ pub fn decide(s: &Situation) -> Decision {
     let unsure = s.sessions.verdict == Sessions::Suspect && s.observation_over;
     match (s.sessions.verdict, s.values.verdict) {
         _ if s.rolling_back => Decision::Hold("a rollback of this fleet is under way".into()),
-        _ if s.paused => paused(s),
         (Sessions::Regressed, _) => roll_back(s, s.sessions.ground("fails more than allowed")),
         (_, Value::Regressed) => roll_back(s, s.values.ground("a value is over rollback_above")),
         _ if unsure && s.roll_back_when_unsure => roll_back(s, s.sessions.ground(UNSURE)),
@@ -117,22 +122,16 @@ pub fn decide(s: &Situation) -> Decision {
         (_, Value::NoData) => {
             Decision::Hold(s.values.ground("workers are alive and a value is not seen"))
         }
-        (Sessions::Healthy, Value::Healthy) if s.observation_over && s.has_sessions => {
-            Decision::Promote
-        }
+        (Sessions::Healthy, Value::Healthy) if s.observation_over && s.has_sessions => promote(s),
         (Sessions::Healthy | Sessions::Suspect, Value::Healthy | Value::Pending) => Decision::Wait,
     }
 }
 
-/// What would be done is not; watching goes on.
-fn paused(s: &Situation) -> Decision {
-    match decide(&Situation { paused: false, ..s.clone() }) {
-        Decision::RollBack(ground) => Decision::Hold(Ground {
-            reason: "would roll back; an operator has paused it",
-            ..ground
-        }),
-        Decision::Promote => Decision::Hold("would promote; an operator has paused it".into()),
-        other @ (Decision::Wait | Decision::Escalate(_) | Decision::Hold(_)) => other,
+fn promote(s: &Situation) -> Decision {
+    if s.paused {
+        Decision::Hold("would promote; an operator has paused it".into())
+    } else {
+        Decision::Promote
     }
 }
 
@@ -140,11 +139,16 @@ fn roll_back(s: &Situation, ground: Ground) -> Decision {
     let escalate = |reason| Decision::Escalate(Ground { reason, rule: ground.rule.clone() });
     match s.mode {
         _ if !s.has_last_good => escalate("no last good version to go back to"),
+        _ if s.one_of_many => escalate(ONE_OF_MANY),
         Mode::Observe => escalate("would roll back; the mode is observe"),
         Mode::Approve => escalate(AWAITS_APPROVAL),
         Mode::Automatic if !s.within_limits => {
             escalate("would roll back; the limit on rollbacks is reached")
         }
+        Mode::Automatic if s.paused => Decision::Hold(Ground {
+            reason: "would roll back; an operator has paused it",
+            ..ground
+        }),
         Mode::Automatic => Decision::RollBack(ground),
     }
 }
@@ -185,6 +189,7 @@ mod tests {
             has_last_good: true,
             paused: false,
             rolling_back: false,
+            one_of_many: false,
             within_limits: true,
             mode: Mode::Automatic,
             roll_back_when_unsure: true,
@@ -225,6 +230,10 @@ mod tests {
             ("limit reached",                  Situation { within_limits: false, ..regressed() },         "escalate"),
             ("dry run",                        Situation { mode: Mode::Observe, ..regressed() },          "escalate"),
             ("a person confirms",              Situation { mode: Mode::Approve, ..regressed() },          "escalate"),
+            ("many fleets regress at once",    Situation { one_of_many: true, ..regressed() },            "escalate"),
+            ("many, and still suspect",        Situation { one_of_many: true, ..says(Suspect, old()) },   "escalate"),
+            ("many others, this one is good",  Situation { one_of_many: true, ..old() },                  "promote"),
+            ("many others, already going back", Situation { one_of_many: true, rolling_back: true, ..regressed() }, "hold"),
             ("paused, would roll back",        Situation { paused: true, ..regressed() },                 "hold"),
             ("paused, would promote",          Situation { paused: true, ..old() },                       "hold"),
             ("paused, nothing to do",          Situation { paused: true, ..young() },                     "wait"),

@@ -27,6 +27,16 @@ pub enum Happening {
         /// It may come back as a new rollout.
         candidate: Version,
     },
+    /// The evidence against a candidate passed its bound, for the first time.
+    Regressed {
+        /// Whatever is decided about it.
+        candidate: Version,
+    },
+    /// A candidate regressed while many other fleets did; a person decides about it.
+    HeldBack {
+        /// It stays so, also when no others regress any more.
+        candidate: Version,
+    },
     /// Observation ended with no evidence against the candidate.
     Promoted {
         /// It is the last good version now.
@@ -100,6 +110,9 @@ pub struct FleetHistory {
     promoted: Vec<Version>,
     denied: BTreeSet<Version>,
     rollouts: BTreeMap<Version, Rollout>,
+    regressed: BTreeSet<Version>,
+    held_back: BTreeSet<Version>,
+    regressed_at: Option<Timestamp>,
     rollbacks: Vec<Rollback>,
     pause: Option<Pause>,
     serial: u64,
@@ -122,12 +135,21 @@ impl FleetHistory {
                 self.rollouts.insert(rollout.candidate.clone(), rollout.clone());
             }
             Happening::RolloutEnded { candidate } => {
-                let ended = self.rollouts.remove(candidate);
-                ended.ok_or_else(|| Impossible::Rollout(candidate.clone()))?;
+                self.under_observation(candidate)?;
+                self.end_rollout(candidate);
+            }
+            Happening::Regressed { candidate } => {
+                self.under_observation(candidate)?;
+                self.regressed.insert(candidate.clone());
+                self.regressed_at = Some(at);
+            }
+            Happening::HeldBack { candidate } => {
+                self.under_observation(candidate)?;
+                self.held_back.insert(candidate.clone());
             }
             Happening::Promoted { version } => {
-                let ended = self.rollouts.remove(version);
-                ended.ok_or_else(|| Impossible::Rollout(version.clone()))?;
+                self.under_observation(version)?;
+                self.end_rollout(version);
                 self.make_last_good(version);
             }
             Happening::Paused { until } => self.pause = Some(Pause { until: *until }),
@@ -144,7 +166,7 @@ impl FleetHistory {
                 if self.rollback().is_some() || rollback.state != State::Chosen {
                     return Err(Impossible::Rollback(rollback.id.clone()));
                 }
-                self.rollouts.remove(&rollback.bad);
+                self.end_rollout(&rollback.bad);
                 // Allowed again one day, it is a candidate, not the last good version.
                 self.promoted.retain(|version| *version != rollback.bad);
                 self.denied.insert(rollback.bad.clone());
@@ -169,6 +191,17 @@ impl FleetHistory {
         if let Some(current) = current.filter(|r| r.state.name() == state.name()) {
             current.state = state;
         }
+    }
+
+    fn under_observation(&self, candidate: &Version) -> Result<(), Impossible> {
+        let known = self.rollouts.contains_key(candidate);
+        if known { Ok(()) } else { Err(Impossible::Rollout(candidate.clone())) }
+    }
+
+    fn end_rollout(&mut self, candidate: &Version) {
+        self.rollouts.remove(candidate);
+        self.regressed.remove(candidate);
+        self.held_back.remove(candidate);
     }
 
     fn make_last_good(&mut self, version: &Version) {
@@ -219,6 +252,24 @@ impl FleetHistory {
     #[must_use]
     pub fn rollouts(&self) -> &BTreeMap<Version, Rollout> {
         &self.rollouts
+    }
+
+    /// Whether a candidate's regression is recorded.
+    #[must_use]
+    pub fn has_regressed(&self, candidate: &Version) -> bool {
+        self.regressed.contains(candidate)
+    }
+
+    /// Whether a person must decide about a candidate, because many fleets regressed with it.
+    #[must_use]
+    pub fn is_held_back(&self, candidate: &Version) -> bool {
+        self.held_back.contains(candidate)
+    }
+
+    /// When a candidate of this fleet was last found to regress.
+    #[must_use]
+    pub fn regressed_at(&self) -> Option<Timestamp> {
+        self.regressed_at
     }
 
     /// All rollbacks, oldest first.
@@ -340,7 +391,35 @@ mod tests {
     }
 
     #[test]
+    fn a_candidate_that_is_held_back_stays_so_until_its_rollout_ends() {
+        let candidate = v("v2");
+        let rollout = Rollout {
+            candidate: candidate.clone(),
+            baseline: Some(v("v1")),
+            started_at: Timestamp::from_millis(0),
+            observe_until: Timestamp::from_millis(0),
+            baseline_workers: 1,
+        };
+        let mut story = vec![
+            Happening::BaselineAdopted { version: v("v1") },
+            Happening::RolloutStarted { rollout: rollout.clone() },
+            Happening::Regressed { candidate: candidate.clone() },
+            Happening::HeldBack { candidate: candidate.clone() },
+        ];
+        let held = told(&story).unwrap();
+        assert!(held.has_regressed(&candidate) && held.is_held_back(&candidate));
+        assert_eq!(held.regressed_at(), Some(Timestamp::from_millis(0)));
+        story.push(Happening::RolloutEnded { candidate: candidate.clone() });
+        story.push(Happening::RolloutStarted { rollout });
+        let again = told(&story).unwrap();
+        assert!(!again.has_regressed(&candidate) && !again.is_held_back(&candidate));
+        assert!(again.regressed_at().is_some(), "it counts for a while");
+    }
+
+    #[test]
     fn an_impossible_history_is_refused() {
+        assert!(told(&[Happening::Regressed { candidate: v("v2") }]).is_err());
+        assert!(told(&[Happening::HeldBack { candidate: v("v2") }]).is_err());
         let moved = Happening::RollbackMoved { id: "voice-v2".to_owned(), state: State::Gated };
         assert!(told(&[moved]).is_err());
         assert!(told(&[Happening::RolloutEnded { candidate: v("v2") }]).is_err());

@@ -16,6 +16,9 @@ impl Share {
     /// 0.1 %, the false rollback rate unless said otherwise.
     pub const PER_MILLE: Self = Self(0.001);
 
+    /// One in five.
+    pub const FIFTH: Self = Self(0.2);
+
     /// A share from its value.
     ///
     /// # Errors

@@ -64,6 +64,12 @@ pub(crate) fn look_ahead(
 }
 
 impl Judgement {
+    /// Whether a rule's evidence, or value, has passed its bound.
+    pub(crate) fn has_regressed(&self) -> bool {
+        self.sessions.verdict == Verdict::Regressed
+            || self.worst_value.verdict == ValueVerdict::Regressed
+    }
+
     /// The name of the state that the rollout is in: the worse kind of rule's word.
     pub(crate) fn state(&self) -> &'static str {
         match (self.sessions.verdict, self.worst_value.verdict) {

@@ -286,6 +286,7 @@ impl Observed {
             has_last_good: self.history.last_good_except(Some(&rollout.candidate)).is_some(),
             paused: self.history.paused(now).is_some(),
             rolling_back: self.history.rollback().is_some(),
+            one_of_many: self.history.is_held_back(&rollout.candidate),
             within_limits: rollbacks < usize::try_from(config.limits.rollbacks).unwrap_or(0),
             mode: config.mode,
             roll_back_when_unsure: config.when_unsure == crate::config::WhenUnsure::Rollback,

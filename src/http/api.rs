@@ -14,15 +14,16 @@ use utoipa::{IntoParams, ToSchema};
 use super::problem::ProblemDocument;
 use super::{App, Limits, Problem, membership, paging};
 use crate::ports::ledger::Ledger;
-use crate::ports::view::{FleetView, RollbackView, RuleView};
+use crate::ports::view::{BreakerView, FleetView, RollbackView, RuleView};
 
 /// No record can be above it.
 const SEQ_MAX: u64 = i64::MAX as u64;
 
-/// All fleets.
+/// All fleets, and whether many of them regress at once.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Fleets {
     fleets: Vec<FleetView>,
+    breaker: BreakerView,
 }
 
 /// A page of rollbacks, newest last.
@@ -43,7 +44,9 @@ pub(super) struct Rules {
     (status = 304, description = "`If-None-Match` names this state"),
 ))]
 pub(super) async fn fleets(State(app): State<Arc<App>>) -> Json<Fleets> {
-    Json(Fleets { fleets: app.view().fleets.values().cloned().collect() })
+    let view = app.view();
+    let breaker = view.breaker.clone();
+    Json(Fleets { fleets: view.fleets.values().cloned().collect(), breaker })
 }
 
 /// One fleet.
@@ -243,7 +246,7 @@ mod tests {
     use super::super::testing::{Shelf, bench, bench_with};
     use super::*;
     use crate::ports::ledger::LedgerError;
-    use crate::ports::view::{RuleView, View};
+    use crate::ports::view::{BreakerView, RuleView, View};
 
     #[tokio::test]
     async fn the_view_is_served_whole_and_in_parts() {
@@ -253,9 +256,11 @@ mod tests {
             ready: true,
             fleets: BTreeMap::from([(voice.fleet.clone(), voice)]),
             rollbacks: vec![RollbackView { id: "r1".to_owned(), ..RollbackView::default() }],
+            breaker: BreakerView { open: true, regressed: 4, fleets: 6 },
             rules: vec![RuleView { name: "Failing".to_owned(), ..RuleView::default() }],
         }));
         assert_eq!(bench.get("/api/v1/fleets").await.json()["fleets"][0]["fleet"], "voice:eu%2F1");
+        assert_eq!(bench.get("/api/v1/fleets").await.json()["breaker"]["open"], true);
         let fleet = bench.get("/api/v1/fleets/voice:eu%252F1").await;
         assert_eq!(fleet.content_type, "application/json");
         assert_eq!(fleet.json()["fleet"], "voice:eu%2F1");

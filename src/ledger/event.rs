@@ -57,6 +57,8 @@ pub fn to_draft(
             ("deployment.started", "started", Some(&rollout.candidate))
         }
         Happening::RolloutEnded { candidate } => ("rollout.ended", "gone", Some(candidate)),
+        Happening::Regressed { candidate } => ("rollout.regressed", "regressed", Some(candidate)),
+        Happening::HeldBack { candidate } => ("rollout.held_back", "held", Some(candidate)),
         Happening::Promoted { version } => ("deployment.completed", "ok", Some(version)),
         Happening::Paused { until } => {
             extra.insert("until".to_owned(), until.map_or(Value::Null, |at| rfc3339(at).into()));
@@ -144,6 +146,8 @@ pub fn from_record(record: &Record) -> Result<Option<Remembered>, Unreadable> {
         "rollout.baseline_adopted" => Happening::BaselineAdopted { version: fields.version()? },
         "deployment.started" => Happening::RolloutStarted { rollout: fields.rollout()? },
         "rollout.ended" => Happening::RolloutEnded { candidate: fields.version()? },
+        "rollout.regressed" => Happening::Regressed { candidate: fields.version()? },
+        "rollout.held_back" => Happening::HeldBack { candidate: fields.version()? },
         "deployment.completed" => Happening::Promoted { version: fields.version()? },
         "operator.paused" => Happening::Paused {
             until: match record.extra.get("until") {
@@ -302,6 +306,8 @@ mod tests {
             Happening::RolloutStarted { rollout: rollout.clone() },
             Happening::RolloutStarted { rollout: Rollout { baseline: None, ..rollout } },
             Happening::RolloutEnded { candidate: v("v2") },
+            Happening::Regressed { candidate: v("v2") },
+            Happening::HeldBack { candidate: v("v2") },
             Happening::Promoted { version: v("v2") },
             Happening::RollbackChosen { rollback: rollback.clone() },
         ];

@@ -12,10 +12,23 @@ pub struct View {
     pub ready: bool,
     /// By the fleet's name.
     pub fleets: BTreeMap<String, FleetView>,
+    /// Whether many fleets regress at once.
+    pub breaker: BreakerView,
     /// By the time they began, newest last.
     pub rollbacks: Vec<RollbackView>,
     /// The rules in force.
     pub rules: Vec<RuleView>,
+}
+
+/// The breaker: whether so many fleets regress at once that none is rolled back by itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct BreakerView {
+    /// It holds.
+    pub open: bool,
+    /// Fleets that regressed of late.
+    pub regressed: usize,
+    /// All fleets watched.
+    pub fleets: usize,
 }
 
 /// One fleet.
@@ -67,6 +80,9 @@ pub struct RolloutView {
     pub started_at: String,
     /// RFC 3339.
     pub observe_until: String,
+    /// What was last decided instead of waiting, promoting or rolling back: why it is held, or
+    /// what a person must do. None while it is watched.
+    pub held: Option<String>,
     /// Each session rule's verdict.
     pub verdicts: Vec<VerdictView>,
     /// Each value rule's verdict.

@@ -5,6 +5,7 @@
 mod access;
 mod api;
 mod bad_version;
+mod breaker;
 mod counting;
 mod darkness;
 mod demo;

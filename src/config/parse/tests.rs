@@ -59,6 +59,13 @@ fn what_is_left_out_has_a_default_and_paths_start_at_the_file() {
         ledger: "etc/rollbackd.db",
         signing_key_file: "etc/rollbackd.key",
         alertmanager: None,
+        breaker: Breaker {
+            fleets_max: 3,
+            share_max: Share(
+                0.2,
+            ),
+            within: 600s,
+        },
         fleets: [
             FleetConfig {
                 name: FleetName(
@@ -109,6 +116,9 @@ fn what_is_given_is_read() {
     assert_eq!(config.prometheus.tls_config.ca_file.as_deref(), Some(Path::new("ca.pem")));
     assert!(config.prometheus.tls_config.insecure_skip_verify);
     assert_eq!(config.prometheus.headers["X-Scope-OrgID"], "voice");
+    let share_max = "50%".parse().unwrap();
+    let breaker = Breaker { fleets_max: 10, share_max, within: Duration::from_mins(5) };
+    assert_eq!(config.breaker, breaker);
     let fleet = config.fleet(&"voice".parse().unwrap()).unwrap();
     assert_eq!(fleet.by, ["service", "region"]);
     assert_eq!(
@@ -158,7 +168,7 @@ fn every_problem_is_told_at_once_and_placed() {
     etc/rollbackd.yml:9:45: prometheus.headers.X: expected text, found a number; put it in quotes
     etc/rollbackd.yml:10:13: rule_files: expected at least one file
     etc/rollbackd.yml:11:9: ledger: expected `sqlite:` and a path, found `postgres://x`
-    etc/rollbackd.yml:12:1: unknown key `signing_keyfile`; there are `listen`, `auth`, `prometheus`, `rule_files`, `ledger`, `signing_key_file`, `alertmanager`, `fleets`
+    etc/rollbackd.yml:12:1: unknown key `signing_keyfile`; there are `listen`, `auth`, `prometheus`, `rule_files`, `ledger`, `signing_key_file`, `alertmanager`, `breaker`, `fleets`
     etc/rollbackd.yml:13:15: alertmanager: expected a map, found text
     etc/rollbackd.yml:16:5: fleets[0].name: `name` is here twice
     etc/rollbackd.yml:17:9: fleets[0].by: `deployment_version` is the version label; versions share a fleet
@@ -188,12 +198,15 @@ fn every_problem_is_told_at_once_and_placed() {
     etc/rollbackd.yml:34:5: fleets[2].workers: missing
     etc/rollbackd.yml:34:11: fleets[2].name: fleet name must have 1 to 63 letters, digits, `_` or `-`
     etc/rollbackd.yml:35:5: fleets[3]: expected a map, found text
-    etc/rollbackd.yml:36:1: unknown key `surprise`; there are `listen`, `auth`, `prometheus`, `rule_files`, `ledger`, `signing_key_file`, `alertmanager`, `fleets`
+    etc/rollbackd.yml:36:1: unknown key `surprise`; there are `listen`, `auth`, `prometheus`, `rule_files`, `ledger`, `signing_key_file`, `alertmanager`, `breaker`, `fleets`
     etc/rollbackd.yml:37:15: auth.read: expected `token_files`, `users`, or both
     etc/rollbackd.yml:37:41: auth.alert.token_files: expected a list, found text
     etc/rollbackd.yml:37:57: auth.operate: unknown key `tokens`; there are `token_files`, `users`
     etc/rollbackd.yml:37:78: auth.operate.users[0]: expected text, found a number; put it in quotes
     etc/rollbackd.yml:37:96: auth.anonymous[0]: expected `read` or `alert` or `operate`, found `write`
+    etc/rollbackd.yml:38:20: breaker.fleets: expected a whole number from 1 to 100000
+    etc/rollbackd.yml:38:30: breaker.share: expected a share above 0 and below 1, such as `5%` or `0.05`
+    etc/rollbackd.yml:38:36: breaker: unknown key `per`; there are `fleets`, `share`, `within`
     "###);
 }
 
