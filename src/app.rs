@@ -2,7 +2,9 @@
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::cli::{audit, check, judge, keygen, operate, packaging, simulate};
+use crate::adapters::clock::SystemClock;
+use crate::cli::{audit, backtest, check, judge, keygen, operate, packaging, simulate};
+use crate::ports::Clock;
 use crate::telemetry::LogArgs;
 
 mod access;
@@ -46,6 +48,7 @@ enum Command {
     Check(check::Args),
     Judge(judge::JudgeArgs),
     Simulate(simulate::SimulateArgs),
+    Backtest(backtest::BacktestArgs),
     /// Make a signing key.
     Keygen(keygen::KeygenArgs),
     /// Show the fleets of a running rollbackd.
@@ -85,6 +88,12 @@ pub async fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Check(args) => Ok(check::run(&args, &mut out)?),
         Command::Judge(args) => Ok(judge::run(&args, &mut out)?),
         Command::Simulate(args) => Ok(simulate::run(&args, &mut out)?),
+        Command::Backtest(args) => {
+            let (config, rules) = serve::load(&args.config)?;
+            let source = wiring::patient_source(&config.prometheus)?;
+            let now = SystemClock.now();
+            Ok(backtest::run(&args, &config, &rules, &source, now, &mut out).await?)
+        }
         Command::Keygen(args) => Ok(keygen::run(&args, &mut out)?),
         Command::Status(args) => Ok(operate::status(&args, &mut out).await?),
         Command::Rollback(args) => Ok(operate::versioned("rollback", &args, &mut out).await?),

@@ -10,6 +10,7 @@
     reason = "a bench, not a service"
 )]
 
+mod backtest;
 mod evidence;
 mod process;
 mod scripted;
@@ -44,11 +45,12 @@ fn millis(time: Duration) -> String {
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
-    let all: [(&str, Measure); 4] = [
+    let all: [(&str, Measure); 5] = [
         ("evidence", evidence::figures),
         ("tick", tick::figures),
         ("webhook", webhook::figures),
         ("process", process::figures),
+        ("backtest", backtest::figures),
     ];
     println!("| figure | measured | goal |\n| --- | --- | --- |");
     for (name, figures) in all {

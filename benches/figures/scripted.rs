@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_rollbackd");
+pub(super) const BINARY: &str = env!("CARGO_BIN_EXE_rollbackd");
 
 /// A port of the loopback address that nobody listens on.
 pub(super) fn free_port() -> u16 {
@@ -130,9 +130,14 @@ impl Rollbackd {
 
 /// Resident memory of a process in MB.
 pub(super) fn resident_mb(pid: u32) -> f64 {
-    let status = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status"));
-    let status = status.unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    let kib: f64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-    kib * 1024.0 / 1e6
+    memory_mb(pid, "VmRSS:").unwrap()
+}
+
+/// A line of a process's status in MB; `None` when it is gone.
+pub(super) fn memory_mb(pid: u32, line: &str) -> Option<f64> {
+    let status = Path::new("/proc").join(pid.to_string()).join("status");
+    let status = std::fs::read_to_string(status).ok()?;
+    let line = status.lines().find(|text| text.starts_with(line))?;
+    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024.0 / 1e6)
 }

@@ -46,7 +46,7 @@ pub(super) struct RunArgs {
 }
 
 /// Reads the config and the rules, and prints all problems of both.
-fn load(path: &Path) -> anyhow::Result<(Config, RuleSet)> {
+pub(super) fn load(path: &Path) -> anyhow::Result<(Config, RuleSet)> {
     let problems = |problems: Vec<crate::yaml::Problem>| {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
         anyhow::anyhow!("{}", lines.join("\n"))

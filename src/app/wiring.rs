@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -42,18 +43,30 @@ pub(super) fn platform(config: &Config) -> anyhow::Result<CommandPlatform> {
 }
 
 /// For a fleet that has a drain command and no start command.
-const COMMAND_TIMEOUT: std::time::Duration = std::time::Duration::from_mins(1);
+const COMMAND_TIMEOUT: Duration = Duration::from_mins(1);
 
 pub(super) fn source(
     config: &PrometheusConfig,
     metrics: Metrics,
 ) -> anyhow::Result<PrometheusSource> {
+    let source = unobserved(config, config.timeout)?;
+    Ok(source.with_observer(Arc::new(move |took, ok| metrics.query_finished(took, ok))))
+}
+
+/// For long ranges, which nobody waits for at three in the morning.
+pub(super) fn patient_source(config: &PrometheusConfig) -> anyhow::Result<PrometheusSource> {
+    unobserved(config, config.timeout.max(PATIENCE))
+}
+
+const PATIENCE: Duration = Duration::from_mins(2);
+
+fn unobserved(config: &PrometheusConfig, timeout: Duration) -> anyhow::Result<PrometheusSource> {
     let secret = |text: &str| prometheus::Secret::new(text.to_owned());
     let headers = config.headers.iter().map(|(name, value)| (name.clone(), secret(value)));
     let tls = &config.tls_config;
     let settings = prometheus::Settings {
         urls: config.urls.clone(),
-        timeout: config.timeout,
+        timeout,
         retries: config.retries,
         headers: headers.collect(),
         authorization: authorization(config)?,
@@ -63,8 +76,7 @@ pub(super) fn source(
             insecure_skip_verify: tls.insecure_skip_verify,
         },
     };
-    let source = PrometheusSource::new(settings)?;
-    Ok(source.with_observer(Arc::new(move |took, ok| metrics.query_finished(took, ok))))
+    Ok(PrometheusSource::new(settings)?)
 }
 
 fn authorization(config: &PrometheusConfig) -> anyhow::Result<prometheus::Authorization> {

@@ -7,6 +7,7 @@ use crate::ports::ledger::LedgerError;
 use crate::signing::KeyFileError;
 
 pub mod audit;
+pub mod backtest;
 pub mod check;
 pub mod client;
 pub mod judge;
@@ -33,6 +34,12 @@ pub enum CommandError {
     /// A file of counts does not read.
     #[error(transparent)]
     Counts(#[from] judge::Malformed),
+    /// There is nothing to replay.
+    #[error(transparent)]
+    Backtest(#[from] backtest::NoBacktest),
+    /// The file of what is known does not read.
+    #[error(transparent)]
+    Known(#[from] backtest::Unreadable),
     /// There is no rule to simulate.
     #[error(transparent)]
     Rule(#[from] simulate::NoSuchRule),

@@ -22,9 +22,6 @@ use crate::rules::Group;
 use super::fleet::Fleet;
 use super::{Controller, Stop, evidence, show};
 
-/// Looks in a row without any trace of a candidate after which its rollout is over.
-const ABSENT_LOOKS_MAX: u32 = 20;
-
 impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
     pub(super) async fn take_answer(
         &mut self,
@@ -74,7 +71,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         let versions = seen.get(name).cloned().unwrap_or_default();
         let fleet = self.fleets.entry(name.to_owned()).or_default();
         let found = fleet.observed.discover(config, &versions, at, interval);
-        let gone = fleet.observed.count_absent(&versions, ABSENT_LOOKS_MAX);
+        let gone = fleet.observed.count_absent(&versions);
         let nothing = versions.values().all(|version| version.workers.is_empty());
         fleet.holding = match found.unclear {
             Some(unclear) => Some(unclear.to_owned()),

@@ -355,7 +355,8 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
 
     fn plan(&self, index: usize, now: Timestamp) -> Plan {
         let Some(entry) = self.entries.get(index) else {
-            return Plan { entry: index, at: now, lineage: None, groups: Vec::new() };
+            let seen = Span::instant(now);
+            return Plan { entry: index, at: now, seen, lineage: None, groups: Vec::new() };
         };
         let fleets: Vec<&Fleet> = self.fleets_of(entry).map(|(_, fleet)| fleet).collect();
         let unknown =
@@ -389,7 +390,8 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
                 values: values.and_then(|cursor| Span::due(cursor, now, rules.interval)),
             }
         });
-        Plan { entry: index, at: now, lineage, groups: groups.collect() }
+        let seen = Span::instant(now);
+        Plan { entry: index, at: now, seen, lineage, groups: groups.collect() }
     }
 
     fn fleets_of<'a>(&'a self, entry: &'a Entry) -> impl Iterator<Item = (&'a String, &'a Fleet)> {

@@ -39,18 +39,36 @@ pub(crate) fn owner(config: &FleetConfig, series: &Series) -> Option<(String, Ve
 
 /// What a look saw of each fleet.
 pub(crate) fn fleets(config: &FleetConfig, answer: &FleetAnswer) -> Seen {
+    see(config, answer, |series| series.points.last().map(|(_, value)| *value))
+}
+
+/// What a look at `at` would have seen of each fleet, by an answer over a span.
+pub(crate) fn fleets_at(config: &FleetConfig, answer: &FleetAnswer, at: Timestamp) -> Seen {
+    see(config, answer, |series| {
+        let point = series.points.binary_search_by_key(&at, |(at, _)| *at).ok()?;
+        series.points.get(point).map(|(_, value)| *value)
+    })
+}
+
+fn see(
+    config: &FleetConfig,
+    answer: &FleetAnswer,
+    value: impl Fn(&Series) -> Option<f64> + Copy,
+) -> Seen {
     let mut seen = Seen::new();
-    each(config, &answer.workers, &mut seen, |version, series, _| {
+    each((config, value), &answer.workers, &mut seen, |version, series, _| {
         let name = ["worker_id", "instance"].iter().find_map(|label| series.labels.get(*label));
         version.workers.push(name.cloned().unwrap_or_default());
     });
-    each(config, &answer.unreachable, &mut seen, |version, _, value| {
+    each((config, value), &answer.unreachable, &mut seen, |version, _, value| {
         version.unreachable = whole(value);
     });
-    each(config, &answer.draining, &mut seen, |version, _, value| {
+    each((config, value), &answer.draining, &mut seen, |version, _, value| {
         version.draining = whole(value);
     });
-    each(config, &answer.live, &mut seen, |version, _, value| version.live = value.max(0.0));
+    each((config, value), &answer.live, &mut seen, |version, _, value| {
+        version.live = value.max(0.0);
+    });
     for series in &answer.lineage {
         let (Some((fleet, version)), Some((first, _))) =
             (owner(config, series), series.points.first())
@@ -66,16 +84,14 @@ pub(crate) fn fleets(config: &FleetConfig, answer: &FleetAnswer) -> Seen {
 }
 
 fn each(
-    config: &FleetConfig,
+    (config, value): (&FleetConfig, impl Fn(&Series) -> Option<f64>),
     answer: &[Series],
     seen: &mut Seen,
     mut tell: impl FnMut(&mut VersionSeen, &Series, f64),
 ) {
     for series in answer {
-        if let (Some((fleet, version)), Some((_, value))) =
-            (owner(config, series), series.points.last())
-        {
-            tell(seen.entry(fleet).or_default().entry(version).or_default(), series, *value);
+        if let (Some(value), Some((fleet, version))) = (value(series), owner(config, series)) {
+            tell(seen.entry(fleet).or_default().entry(version).or_default(), series, value);
         }
     }
 }

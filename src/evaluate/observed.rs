@@ -21,6 +21,9 @@ use super::answers::{Cell, Row, Table, Values, VersionSeen};
 use super::judge::Judgement;
 use super::plan::Span;
 
+/// Looks in a row without any trace of a candidate after which its rollout is over.
+pub(crate) const ABSENT_LOOKS_MAX: u32 = 20;
+
 /// One fleet, as far as evidence and decisions go.
 #[derive(Debug, Default)]
 pub(crate) struct Observed {
@@ -294,11 +297,7 @@ impl Observed {
     }
 
     /// Counts the looks without a trace of each candidate; returns those gone for too long.
-    pub(crate) fn count_absent(
-        &mut self,
-        seen: &BTreeMap<Version, VersionSeen>,
-        looks_max: u32,
-    ) -> Vec<Version> {
+    pub(crate) fn count_absent(&mut self, seen: &BTreeMap<Version, VersionSeen>) -> Vec<Version> {
         let trace = |version: &VersionSeen| {
             !version.workers.is_empty() || version.unreachable > 0 || version.live > 0.0
         };
@@ -306,7 +305,9 @@ impl Observed {
         for (candidate, watch) in &mut self.watches {
             watch.absent_looks =
                 if seen.get(candidate).is_some_and(trace) { 0 } else { watch.absent_looks + 1 };
-            if watch.absent_looks > looks_max && self.history.rollouts().contains_key(candidate) {
+            if watch.absent_looks > ABSENT_LOOKS_MAX
+                && self.history.rollouts().contains_key(candidate)
+            {
                 gone.push(candidate.clone());
             }
         }

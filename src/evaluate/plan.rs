@@ -48,6 +48,19 @@ impl Span {
         Self { first: start - window * (chunks.max(1) - 1), last: start, window }
     }
 
+    /// Both halves; `None` of a single window.
+    pub(crate) fn halves(self) -> Option<[Self; 2]> {
+        let windows = u32::try_from(self.ends().count()).unwrap_or(u32::MAX);
+        let middle = self.first + self.window * (windows / 2);
+        (windows > 1)
+            .then(|| [Self { last: middle - self.window, ..self }, Self { first: middle, ..self }])
+    }
+
+    /// The time `at` alone.
+    pub(crate) fn instant(at: Timestamp) -> Self {
+        Self { first: at, last: at, window: SECOND }
+    }
+
     /// The ends of the windows.
     pub(crate) fn ends(self) -> impl Iterator<Item = Timestamp> {
         std::iter::successors(Some(self.first), move |end| Some(*end + self.window))
@@ -82,6 +95,8 @@ pub(crate) struct Plan {
     pub(crate) entry: usize,
     /// When it was made.
     pub(crate) at: Timestamp,
+    /// When the fleet is looked at: at that time alone, but for a backtest.
+    pub(crate) seen: Span,
     /// Workers at these times before now, where a fleet has no last good version yet.
     pub(crate) lineage: Option<Span>,
     /// By group.
@@ -106,6 +121,17 @@ pub(crate) struct RuleAnswer {
     pub(crate) live: Vec<Series>,
     pub(crate) dropped: Vec<Series>,
     pub(crate) died: Vec<Series>,
+}
+
+impl RuleAnswer {
+    /// Adds what the same queries gave over another span.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.started.extend(other.started);
+        self.failed.extend(other.failed);
+        self.live.extend(other.live);
+        self.dropped.extend(other.dropped);
+        self.died.extend(other.died);
+    }
 }
 
 /// What one group's queries gave: for each span the answers of its rules, in order.
@@ -154,12 +180,12 @@ async fn look_at_fleet(
         &config.by,
         &config.version_label,
     );
-    let now = Span { first: plan.at, last: plan.at, window: SECOND };
+    let seen = plan.seen;
     let (workers, unreachable, draining, live, lineage) = futures::try_join!(
-        source.range(now.query(queries.workers.clone())),
-        source.range(now.query(queries.unreachable)),
-        ask(source, now, queries.draining),
-        ask(source, now, queries.live),
+        source.range(seen.query(queries.workers.clone())),
+        source.range(seen.query(queries.unreachable)),
+        ask(source, seen, queries.draining),
+        ask(source, seen, queries.live),
         async {
             match plan.lineage {
                 Some(span) => source.range(span.query(queries.workers)).await,
@@ -170,7 +196,8 @@ async fn look_at_fleet(
     Ok(FleetAnswer { workers, unreachable, draining, live, lineage })
 }
 
-async fn look_at_group(
+/// Asks one group's queries.
+pub(crate) async fn look_at_group(
     source: &impl MetricSource,
     config: &FleetConfig,
     group: &Group,
@@ -263,5 +290,20 @@ mod tests {
         assert_eq!(span.window, Duration::from_secs(90));
         assert_eq!(span.ends().count(), 240);
         assert_eq!(span.last, at(100_000));
+    }
+
+    #[test]
+    fn the_halves_of_a_span_have_its_windows_and_each_of_them_once() {
+        let window = Duration::from_secs(15);
+        for last in [15, 30, 45, 60, 75] {
+            let whole = Span { first: at(15), last: at(last), window };
+            let ends: Vec<Timestamp> = whole.ends().collect();
+            let Some([early, late]) = whole.halves() else {
+                assert_eq!(ends.len(), 1);
+                continue;
+            };
+            assert_eq!(early.ends().chain(late.ends()).collect::<Vec<_>>(), ends);
+            assert!(early.ends().count().abs_diff(late.ends().count()) <= 1);
+        }
     }
 }

@@ -120,10 +120,16 @@ impl<'r> Sessions<'r> {
         sessions
     }
 
+    /// Sessions in progress now.
+    #[must_use]
+    pub fn live(&self) -> u64 {
+        self.live + self.doomed.len() as u64
+    }
+
     /// The next tick, in which the version takes `share` of the sessions and fails `fail_share`
     /// of those.
     pub fn next(&mut self, share: f64, fail_share: f64) -> Seen {
-        let live_before = self.live + self.doomed.len() as u64;
+        let live_before = self.live();
         let starts = self.traffic.rate * share * self.tick_seconds;
         let good = self.poisson(starts * (1.0 - fail_share));
         let bad = self.poisson(starts * fail_share);
@@ -145,7 +151,7 @@ impl<'r> Sessions<'r> {
             }
         }
         self.tick += 1;
-        let live = self.live + self.doomed.len() as u64;
+        let live = self.live();
         let started = good + bad;
         Seen {
             counts: Counts { started, failed, live: (live_before + live) as f64 / 2.0 },

@@ -4,6 +4,7 @@
 
 mod access;
 mod api;
+mod backtest;
 mod bad_version;
 mod breaker;
 mod counting;

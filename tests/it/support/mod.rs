@@ -2,6 +2,7 @@
 
 pub(crate) mod alertmanager;
 pub(crate) mod fleet;
+pub(crate) mod history;
 pub(crate) mod prometheus;
 pub(crate) mod synthetic;
 pub(crate) mod worker;

@@ -31,10 +31,29 @@ pub(crate) struct Prometheus {
 
 impl Prometheus {
     pub(crate) async fn start() -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), &[]).await
+    }
+
+    /// With what an `OpenMetrics` file says of times past; `options` are Prometheus' own.
+    pub(crate) async fn with_history(
+        write: impl FnOnce(&mut File) -> std::io::Result<()>,
+        options: &[&str],
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        write(&mut File::create(dir.path().join("history")).unwrap()).unwrap();
+        let made = Command::new("promtool")
+            .current_dir(dir.path())
+            .args(["tsdb", "create-blocks-from", "openmetrics", "history", "data"])
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        Self::start_in(dir, options).await
+    }
+
+    async fn start_in(dir: TempDir, options: &[&str]) -> Self {
         std::fs::write(dir.path().join("prometheus.yml"), CONFIG).unwrap();
         let address = free_address();
-        let child = spawn(dir.path(), address);
+        let child = spawn(dir.path(), address, options);
         let started = Self { child, url: format!("http://{address}"), dir };
         started.list(&BTreeSet::new());
         started.ready().await;
@@ -58,7 +77,7 @@ impl Prometheus {
     /// Comes back on the same address, with the same data.
     pub(crate) async fn start_again(&mut self) {
         self.child =
-            spawn(self.dir.path(), self.url.trim_start_matches("http://").parse().unwrap());
+            spawn(self.dir.path(), self.url.trim_start_matches("http://").parse().unwrap(), &[]);
         self.ready().await;
     }
 
@@ -117,13 +136,14 @@ pub(crate) fn list_in(directory: &Path, targets: &BTreeSet<String>) {
     std::fs::rename(&written, directory.join("targets.json")).unwrap();
 }
 
-fn spawn(dir: &Path, address: SocketAddr) -> Child {
+fn spawn(dir: &Path, address: SocketAddr, options: &[&str]) -> Child {
     let log = File::options().create(true).append(true).open(dir.join("log")).unwrap();
     Command::new("prometheus")
         .current_dir(dir)
         .arg("--config.file=prometheus.yml")
         .arg("--storage.tsdb.path=data")
         .arg(format!("--web.listen-address={address}"))
+        .args(options)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)

@@ -1,0 +1,118 @@
+//! `backtest` over a day of ten fleets that a real Prometheus holds.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::Figure;
+use super::scripted::{BINARY, Process, Rollbackd, free_port, http, memory_mb, wait};
+
+#[path = "../../tests/it/support/history.rs"]
+mod history;
+
+use history::Run;
+
+/// Scrapes in an hour.
+const HOUR: u64 = 3600 / history::SCRAPE_SECONDS;
+
+const FLEETS: &str = "  - { name: voice, by: [fleet], workers: worker_info, live: sessions_live, \
+                      drain: { manifest: {} } }\n";
+const RULES: &str = r"
+groups:
+  - name: sessions
+    fleet: voice
+    interval: 15s
+    regressions:
+      - name: SessionsFailing
+        started: sessions_started_total
+        failed: sessions_failed_total
+        live: sessions_live
+        ceiling: 5%
+        tolerance: 1.5x
+";
+
+/// Four workers; two rollouts, of which the second is bad and taken back by hand.
+fn runs() -> Vec<Run> {
+    let fleets = (0..10).map(|fleet| format!("f{fleet}"));
+    let of_fleet = |fleet: String| {
+        let run = |version, first, last, fails| {
+            let fleet = fleet.clone();
+            Run { fleet, version, workers: 4, first, last, rate: 4.0, fails }
+        };
+        [
+            run("v1", 0, 9 * HOUR, 0.01),
+            run("v2", 8 * HOUR, 25 * HOUR, 0.01),
+            run("v3", 16 * HOUR, 17 * HOUR, 0.1),
+        ]
+    };
+    fleets.flat_map(of_fleet).collect()
+}
+
+fn prometheus(begin: u64) -> (Process, tempfile::TempDir, u16) {
+    let (directory, port) = (tempfile::tempdir().unwrap(), free_port());
+    let path = directory.path();
+    let file = std::fs::File::create(path.join("history")).unwrap();
+    history::write(file, begin, &runs()).unwrap();
+    std::fs::write(path.join("prometheus.yml"), "global: {}\n").unwrap();
+    let quiet = |command: &mut Command| {
+        command.current_dir(path).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let made = quiet(Command::new("promtool").args([
+        "tsdb",
+        "create-blocks-from",
+        "openmetrics",
+        "history",
+        "data",
+    ]))
+    .wait();
+    assert!(made.unwrap().success(), "promtool makes no blocks");
+    let address = format!("--web.listen-address=127.0.0.1:{port}");
+    let options = ["--config.file=prometheus.yml", "--storage.tsdb.path=data", &address];
+    let process = Process(quiet(Command::new("prometheus").args(options)));
+    let pause = Duration::from_millis(100);
+    wait("Prometheus", pause, || {
+        http(port, "GET", "/-/ready", "").filter(|(code, _)| *code == 200)
+    });
+    (process, directory, port)
+}
+
+/// How long a backtest took, and how much memory at most, in MB.
+fn backtest(directory: &Path, begin: u64) -> (Duration, f64) {
+    let clock = Instant::now();
+    let mut child = Command::new(BINARY)
+        .current_dir(directory)
+        .args(["backtest", "--from", &begin.to_string(), "--html", "backtest.html"])
+        .args(["--to", &(begin + 24 * 3600).to_string()])
+        .stdout(std::fs::File::create(directory.join("summary")).unwrap())
+        .spawn()
+        .unwrap();
+    let mut peak = 0.0;
+    loop {
+        peak = memory_mb(child.id(), "VmHWM:").unwrap_or(peak);
+        if let Some(status) = child.try_wait().unwrap() {
+            assert!(status.success(), "{status}");
+            return (clock.elapsed(), peak);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the history ends about now")]
+pub(super) fn figures() -> Vec<Figure> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let begin = (now - 26 * 3600) / 3600 * 3600;
+    let (_prometheus, _data, port) = prometheus(begin);
+    let at = Rollbackd::prepare(port, FLEETS, RULES);
+    let (took, peak) = backtest(at.directory.path(), begin);
+    let summary = std::fs::read_to_string(at.path("summary")).unwrap();
+    let found = "20 rollouts: 10 would be rolled back, 10 promoted";
+    assert!(summary.contains(found), "not what was to be found: {summary}");
+    vec![
+        Figure {
+            what: "backtest: 24 h at 15 s, 10 fleets of 4 workers, Prometheus included",
+            measured: format!("{:.1} s", took.as_secs_f64()),
+            goal: "30 s",
+        },
+        Figure { what: "its memory at most", measured: format!("{peak:.0} MB"), goal: "200 MB" },
+    ]
+}
