@@ -39,8 +39,8 @@ impl SessionQueries {
         let dropped =
             rule.live.as_deref().map(|live| dropped(live, &rule.started, version_label, &delta));
         Self {
-            started: format!("sum by ({labels}) ({})", increase(&rule.started, &delta)),
-            failed: format!("sum by ({labels}) ({})", increase(&rule.failed, &delta)),
+            started: format!("sum by ({labels}) ({})", increase(&rule.started, rule, &delta)),
+            failed: format!("sum by ({labels}) ({})", increase(&rule.failed, rule, &delta)),
             live: rule
                 .live
                 .as_deref()
@@ -110,13 +110,19 @@ pub fn value(
 }
 
 /// What the counter `x` grew by in the window. A series that fell began again: what it reached
-/// before it fell counts too. One without a past counts whole.
-fn increase(x: &str, delta: &str) -> String {
+/// before it fell counts too. One without a past is new and counts whole, unless nothing has a
+/// past: then it is Prometheus that was away or lost its disk, and it would count twice.
+fn increase(x: &str, rule: &SessionRule, delta: &str) -> String {
     let lookback = duration(LOOKBACK);
+    let started = &rule.started;
+    let past = format!("on () group(last_over_time({started}[{lookback}] offset {delta}))");
     let last = format!("last_over_time({x}[{delta}])");
     let before = format!("last_over_time({x}[{lookback}] offset {delta})");
     let peak = format!("max_over_time({x}[{delta}])");
-    format!("({last} - {before}) >= 0 or {last} + clamp_min({peak} - {before}, 0) or {last}")
+    format!(
+        "({last} - {before}) >= 0 or {last} + clamp_min({peak} - {before}, 0) \
+         or ({last} and {past})"
+    )
 }
 
 /// The live series of workers that died in the window, each in one window only.
@@ -205,10 +211,15 @@ mod tests {
             queries.started,
             format!(
                 "sum by (region, v) (({last} - {before}) >= 0 \
-                 or {last} + clamp_min(max_over_time({x}[15s]) - {before}, 0) or {last})"
+                 or {last} + clamp_min(max_over_time({x}[15s]) - {before}, 0) \
+                 or ({last} and on () group({before})))"
             )
         );
-        assert_eq!(queries.failed, queries.started.replace(x, "failed_total"));
+        // A counter of failures may have no past before the first of them.
+        let known = format!("group({before})");
+        let failed = queries.started.replace(x, "failed_total");
+        let known_of_failed = known.replace(x, "failed_total");
+        assert_eq!(queries.failed, failed.replace(&known_of_failed, &known));
         assert_eq!((queries.live, queries.dropped, queries.died), (None, None, None));
     }
 

@@ -84,6 +84,10 @@ async fn total(
 #[tokio::test]
 async fn every_session_a_scrape_saw_is_counted_once() {
     let server = Prometheus::start().await;
+    // By then Prometheus has a past, longer than the widest window.
+    let elder = Worker::start(run("elder", 0, 1, 8)).await;
+    server.scrape(&[elder.address]).await;
+    all_done(&[&elder]).await;
     let began = now();
     let gap = [Step::Fail, Step::Fail, Step::Hang, Step::Fail, Step::Hang, Step::Fail];
     let steady = Worker::start(run("steady", 0, 3, 25)).await;
@@ -121,6 +125,24 @@ async fn every_session_a_scrape_saw_is_counted_once() {
             assert_eq!(started.get(name), Some(&(true_started as f64)), "{name}, {window:?}");
             assert_eq!(failed.get(name), Some(&(true_failed as f64)), "{name}, {window:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn what_a_prometheus_without_a_past_sees_first_is_not_new() {
+    let server = Prometheus::start().await;
+    let began = now();
+    let old = Worker::start(run("old", 600, 3, 8)).await;
+    server.scrape(&[old.address]).await;
+    all_done(&[&old]).await;
+    let ended = now();
+    let (started_in_all, failed_in_all) = old.truth();
+    for window in [SCRAPE, 3 * SCRAPE] {
+        let asked = queries(window);
+        let started = total(&server, &asked.started, window, began, ended).await["old"];
+        let failed = total(&server, &asked.failed, window, began, ended).await["old"];
+        let since = [(started_in_all - 600) as f64, (failed_in_all - 200) as f64];
+        assert!(started > 0.0 && started <= since[0] && failed <= since[1], "{started} {failed}");
     }
 }
 
