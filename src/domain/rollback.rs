@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Chosen → Gated ──────────────→ Capable → Draining → Recorded → Confirming → Clean
-//!             └→ Starting ──────↗                                  └→ Stuck(Emptiness) ↗
+//!             └→ Starting ⇄─────↗                                  └→ Stuck(Emptiness) ↗
 //!                  └→ Stuck(Capacity) ↗            (an operator: any of them → Abandoned)
 //! ```
 //!
@@ -250,8 +250,14 @@ fn seen(rollback: &Rollback, sighting: &Sighting, now: Timestamp, policy: &Polic
     let late = |limit: Duration| now.since(rollback.state_since) > limit;
     let able = sighting.good_able >= rollback.workers_needed && sighting.good_able > 0;
     match state {
-        State::Gated | State::Starting | State::Stuck(Awaiting::Capacity) if able => State::Capable,
-        State::Gated => State::Starting,
+        State::Gated | State::Starting | State::Capable | State::Stuck(Awaiting::Capacity)
+            if able =>
+        {
+            State::Capable
+        }
+        // What was able when it was last seen may have gone while nobody looked, or nothing could
+        // be recorded.
+        State::Gated | State::Capable => State::Starting,
         State::Starting if late(policy.start_timeout) => {
             if policy.proceed_without_capacity && sighting.good_able > 0 {
                 State::Capable
@@ -272,7 +278,6 @@ fn seen(rollback: &Rollback, sighting: &Sighting, now: Timestamp, policy: &Polic
         },
         State::Chosen
         | State::Starting
-        | State::Capable
         | State::Draining
         | State::Recorded
         | State::Clean
@@ -343,6 +348,13 @@ mod tests {
             state = after(state, event, 1);
             assert_eq!(state, want, "after {event:?}");
         }
+    }
+
+    #[test]
+    fn what_was_able_before_a_crash_must_be_seen_able_again() {
+        let capable = |good_able| after(State::Capable, sighting(good_able, 2, 5.0), 3600);
+        assert_eq!(capable(1), State::Starting);
+        assert_eq!(capable(2), State::Capable);
     }
 
     #[test]
