@@ -41,7 +41,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         let mut ahead = self.take_ticks(&config, &groups, plan, answer, &names);
         for name in &names {
             if let Some(fleet) = self.fleets.get_mut(name) {
-                fleet.observed.put_back(plan.at);
+                fleet.put_back(plan.at);
                 fleet.observed.begin_watches(&groups);
                 // A rollout that has just begun is compared with its past at once.
                 let unread =

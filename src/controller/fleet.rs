@@ -85,6 +85,15 @@ impl Fleet {
         }
     }
 
+    /// A clock that was put back: what was counted and heard past `now` was not. A worker heard in
+    /// a time still to come would speak for its version until then.
+    pub(crate) fn put_back(&mut self, now: Timestamp) {
+        self.observed.put_back(now);
+        for member in self.members.values_mut() {
+            member.heard_at = member.heard_at.min(now);
+        }
+    }
+
     /// Remembers a worker that spoke.
     pub(crate) fn hear(&mut self, member: Member) {
         if self.members.len() >= MEMBERS_MAX && !self.members.contains_key(&member.worker_id) {
@@ -123,5 +132,23 @@ mod tests {
         assert_eq!((sighting.bad_workers, sighting.bad_live), (1, 3.0));
         let much_later = Timestamp::from_millis(200_000);
         assert_eq!(fleet.sighting(&v("v1"), &v("v2"), much_later).bad_workers, 0);
+    }
+
+    #[test]
+    fn a_worker_heard_by_a_clock_that_was_ahead_is_forgotten_like_any_other() {
+        let mut fleet = Fleet::default();
+        fleet.hear(Member {
+            worker_id: "gone".to_owned(),
+            version: v("v2"),
+            draining: false,
+            active_sessions: 1,
+            heard_at: Timestamp::from_millis(7_200_000),
+        });
+        let workers = |fleet: &Fleet, second: i64| {
+            let now = Timestamp::from_millis(second * 1000);
+            fleet.sighting(&v("v1"), &v("v2"), now).bad_workers
+        };
+        fleet.put_back(Timestamp::from_millis(10_000));
+        assert_eq!((workers(&fleet, 99), workers(&fleet, 100)), (1, 0));
     }
 }
