@@ -1,8 +1,9 @@
-//! The truth: workers with sessions, and what was scraped of them, second by second.
+//! The truth about one fleet: workers with sessions, and what was scraped of them by the second.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::random::Random;
+use crate::scenario::VERSIONS;
 
 /// An instant query sees the last scrape for so long.
 const STALE_SECONDS: i64 = 300;
@@ -18,6 +19,8 @@ pub(crate) struct Worker {
     pub(crate) cut_off: bool,
     /// The seconds at which its sessions end.
     pub(crate) sessions: Vec<i64>,
+    /// Sessions it has started and failed since its own start.
+    counters: (u32, u32),
 }
 
 /// What one scrape shows of one version; counts since the scrape before.
@@ -31,27 +34,40 @@ pub(crate) struct Shown {
     pub(crate) failed: u32,
     pub(crate) dropped: u32,
     pub(crate) died: u32,
+    /// What counters had reached when Prometheus lost its past: counted before, or never seen.
+    pub(crate) again: (u32, u32),
 }
 
 pub(crate) type Scrape = BTreeMap<&'static str, Shown>;
 
-/// What the workers do, whoever looks.
+/// Sums over some time: what really happened and was scraped.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sums {
+    pub(crate) started: u64,
+    pub(crate) failed: u64,
+}
+
+/// What the workers of a fleet do, whoever looks.
 #[derive(Debug, Default)]
 pub(crate) struct World {
+    /// `voice:eu`
+    pub(crate) fleet: String,
+    pub(crate) region: &'static str,
     pub(crate) second: i64,
     pub(crate) workers: Vec<Worker>,
     /// By second; `None` where nothing was scraped.
     pub(crate) scrapes: Vec<Option<Scrape>>,
     /// Counted and not scraped yet.
     pending: BTreeMap<&'static str, Shown>,
-    /// Workers of a version that are alive and take sessions, by second: the truth.
+    /// What really happened, at the second of the scrape that showed it first.
+    truth: Vec<(i64, &'static str, Sums)>,
+    unscraped: BTreeMap<&'static str, Sums>,
+    /// Workers of a version that are alive and take sessions, by second.
     pub(crate) able: Vec<BTreeMap<&'static str, u32>>,
     /// The last second at which a version had no worker.
     pub(crate) empty_at: BTreeMap<&'static str, i64>,
     /// Failing sessions of a thousand, by version.
     pub(crate) failing: BTreeMap<&'static str, u64>,
-    /// Failures that a scrape has shown, by version.
-    pub(crate) shown_failures: BTreeMap<&'static str, u32>,
     pub(crate) draining_versions: BTreeSet<String>,
     pub(crate) denied: BTreeSet<String>,
     pub(crate) scraping: bool,
@@ -59,19 +75,39 @@ pub(crate) struct World {
 }
 
 impl World {
+    pub(crate) fn new(region: &'static str) -> Self {
+        Self { fleet: format!("voice:{region}"), region, scraping: true, ..Self::default() }
+    }
+
+    /// A worker starts, unless the gate keeps it.
     pub(crate) fn start(&mut self, version: &'static str, deaf: bool) {
-        // The gate: a denied worker refuses to start.
-        if self.denied.contains(version) {
-            return;
+        if !self.denied.contains(version) {
+            self.start_ungated(version, deaf);
         }
+    }
+
+    /// A worker starts that reads no manifest before it does.
+    pub(crate) fn start_ungated(&mut self, version: &'static str, deaf: bool) {
         self.born += 1;
-        let id = format!("{version}-{}", self.born);
-        let (sessions, draining) = (Vec::new(), false);
-        self.workers.push(Worker { id, version, draining, deaf, cut_off: false, sessions });
+        self.workers.push(Worker {
+            id: format!("{}-{version}-{}", self.region, self.born),
+            version,
+            draining: false,
+            deaf,
+            cut_off: false,
+            sessions: Vec::new(),
+            counters: (0, 0),
+        });
     }
 
     pub(crate) fn count(&self, version: &str) -> u32 {
         u32::try_from(self.workers.iter().filter(|w| w.version == version).count()).unwrap()
+    }
+
+    /// Workers that take sessions now.
+    pub(crate) fn able_now(&self, version: &str) -> u32 {
+        let able = self.workers.iter().filter(|w| w.version == version && !w.draining);
+        u32::try_from(able.count()).unwrap()
     }
 
     /// One worker dies with all its sessions.
@@ -81,6 +117,18 @@ impl World {
         let shown = self.pending.entry(worker.version).or_default();
         shown.dropped += lost;
         shown.died += u32::from(lost > 0);
+        self.unscraped.entry(worker.version).or_default().failed += u64::from(lost > 0);
+    }
+
+    /// Prometheus begins again with an empty disk: it sees old counters for the first time.
+    pub(crate) fn forget(&mut self) {
+        self.scrapes.iter_mut().for_each(|scrape| *scrape = None);
+        self.pending.clear();
+        for worker in &self.workers {
+            let shown = self.pending.entry(worker.version).or_default();
+            shown.again.0 += worker.counters.0;
+            shown.again.1 += worker.counters.1;
+        }
     }
 
     /// What a second brings.
@@ -95,12 +143,18 @@ impl World {
             }
             let shown = self.pending.entry(worker.version).or_default();
             shown.started += 1;
+            worker.counters.0 += 1;
             let failing = self.failing.get(worker.version).copied().unwrap_or(0);
-            if random.in_1000(failing) {
+            let fails = random.in_1000(failing);
+            if fails {
                 shown.failed += 1;
+                worker.counters.1 += 1;
             } else {
                 worker.sessions.push(now + 2 + i64::try_from(random.below(20)).unwrap());
             }
+            let real = self.unscraped.entry(worker.version).or_default();
+            real.started += 1;
+            real.failed += u64::from(fails);
         }
         self.workers.retain(|worker| !worker.draining || !worker.sessions.is_empty());
         self.scrape();
@@ -109,7 +163,7 @@ impl World {
             *able.entry(worker.version).or_default() += 1;
         }
         self.able.push(able);
-        for version in ["v1", "v2", "v3"] {
+        for version in VERSIONS {
             if self.count(version) == 0 {
                 self.empty_at.insert(version, now);
             }
@@ -132,10 +186,20 @@ impl World {
                 shown.live += u32::try_from(worker.sessions.len()).unwrap();
             }
         }
-        for (version, shown) in &scrape {
-            *self.shown_failures.entry(version).or_default() += shown.failed + shown.died;
-        }
+        let real = std::mem::take(&mut self.unscraped);
+        self.truth.extend(real.into_iter().map(|(version, sums)| (self.second, version, sums)));
         self.scrapes.push(Some(scrape));
+    }
+
+    /// What happened to a version's sessions and was scraped after second `from`, a dead worker
+    /// counted as one failure.
+    pub(crate) fn sums(&self, version: &str, from: i64) -> Sums {
+        let mut sums = Sums::default();
+        for (_, _, one) in self.truth.iter().filter(|(at, v, _)| *at > from && *v == version) {
+            sums.started += one.started;
+            sums.failed += one.failed;
+        }
+        sums
     }
 
     /// The last scrape that a query at `second` still sees.

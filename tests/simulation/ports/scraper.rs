@@ -1,0 +1,264 @@
+//! Prometheus: down, late, empty, half, stale, not a number, or no answer at all.
+//!
+//! Where an answer is damaged, it goes as JSON through the reader of the real adapter.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use rollbackd::adapters::prometheus::series_of;
+use rollbackd::domain::time::Timestamp;
+use rollbackd::ports::metrics::{MetricError, MetricSource, RangeQuery, Series};
+use rollbackd::rules::query::{FleetQueries, SessionQueries};
+use tokio::time::sleep;
+
+use crate::scenario::{Kind, fixed};
+use crate::sim::{BEGIN, Shared, Sim, point};
+use crate::world::Shown;
+
+pub(crate) struct Scraper(pub(crate) Shared);
+
+/// What a query asks for.
+#[derive(Clone, Copy)]
+enum Asked {
+    /// A count over each window.
+    Sum(fn(&Shown) -> u32),
+    /// A gauge, averaged over each window.
+    Mean(fn(&Shown) -> u32),
+    /// A series for each worker, now.
+    Workers,
+    /// A gauge, now.
+    Now(fn(&Shown) -> u32),
+    /// The same, of what cannot be reached.
+    Unreachable,
+}
+
+fn asked(query: &RangeQuery) -> Asked {
+    thread_local! {
+        static KNOWN: RefCell<HashMap<String, Asked>> = RefCell::default();
+    }
+    if let Some(known) = KNOWN.with_borrow(|known| known.get(&query.expr).copied()) {
+        return known;
+    }
+    let found = find(query);
+    KNOWN.with_borrow_mut(|known| known.insert(query.expr.clone(), found));
+    found
+}
+
+fn find(query: &RangeQuery) -> Asked {
+    let (config, rules) = fixed();
+    let fleet = FleetQueries::new(
+        &config.workers,
+        config.draining.as_deref(),
+        config.live.as_deref(),
+        &config.by,
+        &config.version_label,
+    );
+    let rule = &rules.groups[0].sessions[0];
+    let all = SessionQueries::new(rule, &config.by, &config.version_label, query.step);
+    // Whether the query tells what is new from what a Prometheus that lost its past sees first.
+    let knows_new = query.expr.contains("and on () group(last_over_time(started[600s]");
+    let is = |expr: &Option<String>| expr.as_ref() == Some(&query.expr);
+    match &query.expr {
+        expr if *expr == fleet.workers => Asked::Workers,
+        expr if *expr == fleet.unreachable => Asked::Unreachable,
+        expr if *expr == all.started && knows_new => Asked::Sum(|shown| shown.started),
+        expr if *expr == all.failed && knows_new => Asked::Sum(|shown| shown.failed),
+        expr if *expr == all.started => Asked::Sum(|shown| shown.started + shown.again.0),
+        expr if *expr == all.failed => Asked::Sum(|shown| shown.failed + shown.again.1),
+        _ if is(&all.dropped) => Asked::Sum(|shown| shown.dropped),
+        _ if is(&all.died) => Asked::Sum(|shown| shown.died),
+        _ if is(&all.live) => Asked::Mean(|shown| shown.live),
+        _ if is(&fleet.draining) => Asked::Now(|shown| shown.draining),
+        _ if is(&fleet.live) => Asked::Now(|shown| shown.live),
+        expr => panic!("the simulation does not know the query {expr}"),
+    }
+}
+
+type Rows = BTreeMap<(usize, &'static str, String), Vec<(Timestamp, f64)>>;
+
+fn answer(sim: &Sim, query: &RangeQuery, asked: Asked) -> Vec<Series> {
+    let step = i64::try_from(query.step.as_millis()).unwrap();
+    let times = std::iter::successors(Some(query.start.as_millis()), |t| Some(t + step))
+        .take_while(|time| *time <= query.end.as_millis());
+    let mut rows = Rows::new();
+    for time in times {
+        let (at, second) = (Timestamp::from_millis(time), (time - BEGIN).div_euclid(1000));
+        for (fleet, world) in sim.worlds.iter().enumerate() {
+            let mut add = |version: &'static str, id: String, value: f64| {
+                rows.entry((fleet, version, id)).or_default().push((at, value));
+            };
+            match asked {
+                Asked::Sum(count) | Asked::Mean(count) => {
+                    let mut sums: BTreeMap<&'static str, f64> = BTreeMap::new();
+                    for (version, shown) in world.window(second, step / 1000).flatten() {
+                        *sums.entry(version).or_default() += f64::from(count(shown));
+                    }
+                    let seconds = (step / 1000) as f64;
+                    let part = if matches!(asked, Asked::Mean(_)) { seconds } else { 1.0 };
+                    sums.into_iter().for_each(|(v, sum)| add(v, String::new(), sum / part));
+                }
+                Asked::Workers => {
+                    for (version, shown) in world.at(second).into_iter().flatten() {
+                        shown.workers.iter().for_each(|id| add(version, id.clone(), 1.0));
+                    }
+                }
+                Asked::Now(count) => {
+                    for (version, shown) in world.at(second).into_iter().flatten() {
+                        add(version, String::new(), f64::from(count(shown)));
+                    }
+                }
+                Asked::Unreachable => {
+                    for (version, shown) in world.at(second).into_iter().flatten() {
+                        add(version, String::new(), f64::from(shown.unreachable));
+                    }
+                }
+            }
+        }
+    }
+    let series = |((fleet, version, id), points): ((usize, &str, String), _)| {
+        let mut labels = BTreeMap::from([
+            ("version".to_owned(), version.to_owned()),
+            ("region".to_owned(), sim.worlds[fleet].region.to_owned()),
+        ]);
+        if !id.is_empty() {
+            labels.insert("worker_id".to_owned(), id);
+        }
+        Series { labels, points }
+    };
+    rows.into_iter().map(series).collect()
+}
+
+/// Ways to damage an answer.
+#[derive(Clone, Copy, Debug)]
+enum Damage {
+    /// Some series are missing.
+    Half,
+    /// Some points are missing.
+    Gaps,
+    /// Some values are not numbers, or endless.
+    NotNumbers,
+    /// The version label of some series is missing or no version.
+    Unlabelled,
+    /// The body ends in the middle.
+    Cut,
+    /// Another store did not answer, and the answer says so.
+    Partial,
+    /// A page instead of an answer.
+    Page,
+    /// Bytes of it are others.
+    Noise,
+}
+
+const DAMAGES: [Damage; 8] = [
+    Damage::Half,
+    Damage::Gaps,
+    Damage::NotNumbers,
+    Damage::Unlabelled,
+    Damage::Cut,
+    Damage::Partial,
+    Damage::Page,
+    Damage::Noise,
+];
+
+/// What is left of an answer; `None`: it is no answer any more.
+fn damaged(sim: &mut Sim, mut series: Vec<Series>) -> Option<Vec<Series>> {
+    let damage = DAMAGES[usize::try_from(sim.random.below(8)).unwrap()];
+    sim.say(|| format!("an answer is damaged: {damage:?}"));
+    let random = &mut sim.random;
+    match damage {
+        Damage::Half => series.retain(|_| random.in_1000(500)),
+        Damage::Gaps => {
+            series.iter_mut().for_each(|one| one.points.retain(|_| random.in_1000(500)));
+        }
+        Damage::Unlabelled => {
+            let wrong = ["", "not a version\n"];
+            for one in &mut series {
+                if random.in_1000(500) {
+                    let wrong = wrong[usize::from(random.in_1000(500))];
+                    one.labels.insert("version".to_owned(), wrong.to_owned());
+                }
+            }
+        }
+        Damage::NotNumbers | Damage::Cut | Damage::Partial | Damage::Page | Damage::Noise => {}
+    }
+    let mut body = json(&series, |value| match damage {
+        Damage::NotNumbers if random.in_1000(500) => {
+            ["NaN", "+Inf", "-Inf"][usize::try_from(random.below(3)).unwrap()].to_owned()
+        }
+        _ => value.to_string(),
+    })
+    .into_bytes();
+    let length = body.len() as u64;
+    match damage {
+        Damage::Cut => body.truncate(usize::try_from(random.below(length)).unwrap()),
+        Damage::Page => body = b"<html>503 Service Unavailable</html>".to_vec(),
+        Damage::Partial => {
+            body.pop();
+            body.extend_from_slice(br#","warnings":["no store for sidecar-1"]}"#);
+        }
+        Damage::Noise => {
+            // Not within a digit: that is a lie, and no reader can see it.
+            let at = usize::try_from(random.below(length)).unwrap();
+            if !body[at].is_ascii_digit() {
+                body[at] = b"\x00\xff{\"x"[usize::try_from(random.below(5)).unwrap()];
+            }
+        }
+        Damage::Half | Damage::Gaps | Damage::NotNumbers | Damage::Unlabelled => {}
+    }
+    series_of(&body)
+}
+
+fn json(series: &[Series], mut spell: impl FnMut(f64) -> String) -> String {
+    let mut body = r#"{"status":"success","data":{"resultType":"matrix","result":["#.to_owned();
+    for (number, one) in series.iter().enumerate() {
+        let labels = serde_json::to_string(&one.labels).unwrap();
+        let comma = if number > 0 { "," } else { "" };
+        write!(body, r#"{comma}{{"metric":{labels},"values":["#).unwrap();
+        for (number, (at, value)) in one.points.iter().enumerate() {
+            let comma = if number > 0 { "," } else { "" };
+            write!(body, r#"{comma}[{},"{}"]"#, at.as_seconds(), spell(*value)).unwrap();
+        }
+        body.push_str("]}");
+    }
+    body.push_str("]}}");
+    body
+}
+
+impl MetricSource for Scraper {
+    async fn range(&self, query: RangeQuery) -> Result<Vec<Series>, MetricError> {
+        let asked = asked(&query);
+        let (late, fails, empty, damage, dies_looking) = {
+            let mut sim = self.0.lock().unwrap();
+            // That a worker cannot be reached is told by one query alone.
+            let alone = matches!(asked, Asked::Unreachable);
+            let often = if sim.scenario.kind == Kind::Dark { 5 } else { 1 };
+            let empty = sim.weather.empty || (sim.fault(4 * often) && !alone);
+            let fails = sim.weather.down || sim.fault(4);
+            let damage = sim.fault(3 * often) && !alone;
+            (sim.fault(4), fails, empty, damage, sim.scenario.dies_looking)
+        };
+        if late {
+            sleep(Duration::from_secs(25)).await;
+        }
+        if dies_looking {
+            point(&self.0, "while it looks").await;
+        }
+        let failed = |reason: &str| {
+            Err(MetricError::Unreachable { url: "simulated".to_owned(), reason: reason.to_owned() })
+        };
+        if fails {
+            return failed("down");
+        }
+        if empty {
+            return Ok(Vec::new());
+        }
+        let mut sim = self.0.lock().unwrap();
+        let series = answer(&sim, &query, asked);
+        if !damage {
+            return Ok(series);
+        }
+        damaged(&mut sim, series).map_or_else(|| failed("no answer"), Ok)
+    }
+}

@@ -1,0 +1,184 @@
+//! What must hold of a choice, of each step after it, and of a promotion.
+
+use std::collections::BTreeMap;
+
+use rollbackd::ledger::record::Record;
+use serde_json::Value;
+
+use crate::book::{Page, Told, text};
+use crate::rules::{Rule, is_paused, second_of};
+use crate::scenario::Kind;
+use crate::sim::Sim;
+use crate::world::{Sums, World};
+
+/// Seconds that may lie between what a look saw and the record it led to: two ticks of 10 s, a
+/// query that hangs, a ledger that is slow.
+const SEEN_SECONDS: i64 = 75;
+
+/// The ceiling and the tolerance of the rule.
+const CEILING: f64 = 0.05;
+const TOLERANCE: f64 = 1.5;
+
+/// A rollback begins: to whom, on whose word, by which evidence.
+pub(crate) fn take_choice(sim: &mut Sim, fleet: &str, page: &mut Page, record: &Record) {
+    let told = Told {
+        bad: text(record, "from_version").to_owned(),
+        good: record.version.clone().unwrap_or_default(),
+        needed: record.extra["workers_needed"].as_u64().unwrap(),
+        ..Told::default()
+    };
+    let word = page.word.take().is_some_and(|version| version == told.bad);
+    if page.denied.contains(&told.good) || told.good == told.bad {
+        sim.breaks(Rule::NeverToTheDenied, format!("back to {} from {}", told.good, told.bad));
+    }
+    if page.taken_back.contains(&told.bad) {
+        sim.breaks(Rule::OnceEach, format!("{} again", told.bad));
+    }
+    if !word {
+        page.own_rollbacks += 1;
+        check_own_choice(sim, fleet, page, &told, record);
+    }
+    page.taken_back.insert(told.bad.clone());
+    page.denied.insert(told.bad.clone());
+    page.rollbacks.insert(text(record, "rollback_id").to_owned(), told);
+}
+
+/// What holds of a rollback that nobody asked for.
+fn check_own_choice(sim: &mut Sim, fleet: &str, page: &Page, told: &Told, record: &Record) {
+    if sim.scenario.mode != rollbackd::config::Mode::Automatic {
+        sim.breaks(Rule::ModeHolds, format!("{} is rolled back", told.bad));
+    }
+    if is_paused(page, record) {
+        sim.breaks(Rule::PauseHolds, format!("{} is rolled back", told.bad));
+    }
+    if page.own_rollbacks > sim.scenario.rollbacks_max {
+        sim.breaks(Rule::LimitHolds, format!("{} of them", page.own_rollbacks));
+    }
+    let decided = page.decided.as_ref().filter(|d| d.version.as_deref() == Some(&*told.bad));
+    let Some(decided) = decided else {
+        return sim.breaks(Rule::EvidenceIsReal, format!("no decision on {}", told.bad));
+    };
+    let rollout = page.history.rollouts().values().find(|r| r.candidate.as_str() == told.bad);
+    let since = rollout.map_or(0, |rollout| second_of(rollout.started_at.as_millis()));
+    let Some(world) = sim.world_of(fleet) else { return };
+    let world = &sim.worlds[world];
+    let (bad, good) = (world.sums(&told.bad, since), world.sums(&told.good, 0));
+    let counted = counted(decided);
+    let share = |sums: Sums| sums.failed as f64 / sums.started.max(1) as f64;
+    let text = format!(
+        "{} of {} sessions of {} failed, of {} {} of {}; the record counts {} of {}",
+        bad.failed,
+        bad.started,
+        told.bad,
+        told.good,
+        good.failed,
+        good.started,
+        counted.failed,
+        counted.started,
+    );
+    let over = share(bad) > CEILING || share(bad) > TOLERANCE * share(good);
+    let convicted = is_convicted(decided);
+    if counted.failed > bad.failed || counted.failed == 0 || (convicted && !over) {
+        sim.breaks(Rule::EvidenceIsReal, text.clone());
+    }
+    if !sim.scenario.is_bad(&told.bad) && (convicted || sim.scenario.kind == Kind::Dark) {
+        sim.breaks(Rule::HealthyStays, text);
+    }
+}
+
+/// What a decision's record counts of its candidate, over the rule with the most.
+fn counted(decided: &Record) -> Sums {
+    let rules = decided.extra.get("rules").and_then(Value::as_array);
+    let sums = |rule: &Value| {
+        let mut sums = Sums::default();
+        for tick in rule["ticks"].as_array().into_iter().flatten() {
+            sums.started += tick[0][0].as_u64().unwrap_or(0);
+            sums.failed += tick[0][1].as_u64().unwrap_or(0);
+        }
+        sums
+    };
+    let all = rules.into_iter().flatten().map(sums);
+    all.max_by_key(|sums| sums.failed).unwrap_or_default()
+}
+
+/// Whether the evidence convicted it, as against ten to one when its time was over.
+fn is_convicted(decided: &Record) -> bool {
+    let rules = decided.extra.get("rules").and_then(Value::as_array);
+    rules.into_iter().flatten().any(|rule| {
+        let threshold = rule["threshold_log10"].as_f64().unwrap_or(f64::INFINITY);
+        ["baseline_log10", "ceiling_log10"]
+            .iter()
+            .any(|field| rule[*field].as_f64().is_some_and(|log10| log10 >= threshold))
+    })
+}
+
+/// A bad version is promoted only if its failures were never seen.
+pub(crate) fn check_promotion(sim: &mut Sim, fleet: &str, page: &Page, version: &str) {
+    if !sim.scenario.is_bad(version) {
+        return;
+    }
+    let rollout = page.history.rollouts().values().find(|r| r.candidate.as_str() == version);
+    let since = rollout.map_or(0, |rollout| second_of(rollout.started_at.as_millis()));
+    let Some(world) = sim.world_of(fleet) else { return };
+    let sums = sim.worlds[world].sums(version, since);
+    sim.breaks(
+        Rule::BadIsNotPromoted,
+        format!("{version}, {} of {} sessions failed", sums.failed, sums.started),
+    );
+}
+
+/// A rollback takes a step.
+pub(crate) fn take_step(sim: &mut Sim, fleet: &str, told: &mut Told, record: &Record) {
+    let event = record.event.as_str();
+    if !told.events.is_empty() && !may_follow(told.last(), event) {
+        sim.breaks(Rule::StepsInOrder, format!("{event} follows {}", told.last()));
+    }
+    let once = ["deployment.drain_started", "deployment.rolled_back"];
+    if once.contains(&event) && told.has(event) {
+        sim.breaks(Rule::StepsInOrder, format!("{event} twice"));
+    }
+    let Some(world) = sim.world_of(fleet) else { return };
+    let world = &sim.worlds[world];
+    let needed = if sim.scenario.proceeds { 1 } else { told.needed };
+    if event == "deployment.drain_started" && !was_able(&told.good, needed, world) {
+        let able = world.able_now(&told.good);
+        let text = format!("{able} of {needed} of {} are there", told.good);
+        sim.breaks(Rule::AbleBeforeDrain, text);
+    } else if event == "rollback.clean" {
+        let empty = world.empty_at.get(told.bad.as_str()).copied().unwrap_or(-1);
+        if world.second - empty > SEEN_SECONDS {
+            let text = format!("{} has {} workers", told.bad, world.count(&told.bad));
+            sim.breaks(Rule::CleanIsEmpty, text);
+        }
+    }
+    told.awaiting = text(record, "awaiting").to_owned();
+    told.events.push(event.to_owned());
+}
+
+/// Whether enough good workers were there at some second that the last look can have seen.
+fn was_able(good: &str, needed: u64, world: &World) -> bool {
+    let from = usize::try_from((world.second - SEEN_SECONDS).max(0)).unwrap();
+    let able = |second: &BTreeMap<&'static str, u32>| {
+        u64::from(second.get(good).copied().unwrap_or(0)) >= needed
+    };
+    world.able[from.min(world.able.len())..].iter().any(able)
+}
+
+/// The order of a rollback's records.
+fn may_follow(last: &str, event: &str) -> bool {
+    match event {
+        "rollback.gated" => last == "rollback.chosen",
+        // What was able when it was looked at may not be any more after a crash.
+        "rollback.starting" => ["rollback.gated", "rollback.capable"].contains(&last),
+        "rollback.capable" => {
+            ["rollback.gated", "rollback.starting", "rollback.stuck"].contains(&last)
+        }
+        "deployment.drain_started" => last == "rollback.capable",
+        "deployment.rolled_back" => last == "deployment.drain_started",
+        "rollback.confirming" => last == "deployment.rolled_back",
+        "rollback.clean" => ["rollback.confirming", "rollback.stuck"].contains(&last),
+        "rollback.stuck" => ["rollback.starting", "rollback.confirming"].contains(&last),
+        "rollback.abandoned" => !["rollback.clean", "rollback.abandoned"].contains(&last),
+        _ => false,
+    }
+}
