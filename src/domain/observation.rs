@@ -53,6 +53,7 @@ pub struct Observation {
     total: Tick,
     control: ControlKind,
     silent_ticks: u32,
+    seen_ticks: u32,
 }
 
 impl Observation {
@@ -73,6 +74,7 @@ impl Observation {
             total: Tick::default(),
             control: ControlKind::None,
             silent_ticks: 0,
+            seen_ticks: 0,
         }
     }
 
@@ -83,6 +85,7 @@ impl Observation {
             Some(_) => 0,
             None => self.silent_ticks.saturating_add(1),
         };
+        self.seen_ticks = self.seen_ticks.saturating_add(u32::from(candidate.is_some()));
         let candidate = candidate.unwrap_or_default();
         let concurrent = baseline.unwrap_or_default();
         let (control, kind) = self.choose_control(concurrent);
@@ -134,6 +137,13 @@ impl Observation {
                 Verdict::Outage
             }
         }
+    }
+
+    /// Whether there were samples of the candidate in at least half as many ticks as an observation
+    /// has. Before that its time is not over: what nobody saw speaks for no version.
+    #[must_use]
+    pub fn was_seen(&self) -> bool {
+        self.seen_ticks >= self.detector.settings().observation_ticks.div_ceil(2)
     }
 
     /// The evidence after the last tick.
@@ -222,6 +232,15 @@ mod tests {
         assert!(watch.evidence().strongest_log10() <= before.strongest_log10().map(|e| e + 0.1));
         watch.observe(Some(counts(40, 1)), Some(counts(40, 1)));
         assert_eq!(watch.verdict(3.3), Verdict::Healthy);
+    }
+
+    #[test]
+    fn an_observation_that_saw_little_is_not_over() {
+        let mut watch = observation(Vec::new());
+        for tick in 0..240 {
+            watch.observe((tick % 2 == 1).then(|| counts(40, 1)), None);
+            assert_eq!(watch.was_seen(), tick == 239, "tick {tick}");
+        }
     }
 
     #[test]

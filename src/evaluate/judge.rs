@@ -119,6 +119,7 @@ pub(crate) fn judge(
             continue;
         };
         counted_until = counted_until.min(watch.cursor);
+        complete &= these.iter().all(|rule| rule.observation.was_seen());
         rules.extend((0..).zip(these).map(|(place, rule)| (*index, place, rule)));
     }
     let of_session = |(group, place): (usize, usize)| {
