@@ -76,7 +76,7 @@ pub(crate) fn judge(seed: u64, shared: &Shared, crashes: u64) -> Outcome {
         // By the order of records, not of their names.
         let last = page.history.rollbacks().last().and_then(|last| page.rollbacks.get(&last.id));
         match last.map(|told| (told.last(), told)) {
-            Some(("rollback.clean" | "rollback.abandoned", _)) => {}
+            None | Some(("rollback.clean" | "rollback.abandoned", _)) => {}
             // Moved while the clock was ahead: it waits for the clock, and says so.
             Some(_) if was_ahead(sim, &name) => outcome.told += 1,
             Some(("rollback.stuck", told)) => {
@@ -95,7 +95,6 @@ pub(crate) fn judge(seed: u64, shared: &Shared, crashes: u64) -> Outcome {
             Some((step, _)) => {
                 sim.breaks(Rule::EndsOrTells, format!("the rollback of {name} is left at {step}"));
             }
-            None => {}
         }
         judge_bad_left(sim, fleet, &page, &mut outcome);
     }
@@ -114,7 +113,7 @@ fn judge_bad_left(sim: &mut Sim, fleet: usize, page: &Page, outcome: &mut Outcom
             && world.able_now(version) > 0
             && !page.denied.contains(*version)
     };
-    let Some(version) = ["v2", "v3"].into_iter().find(|v| serves(&v)) else { return };
+    let Some(version) = ["v2", "v3"].into_iter().find(|version| serves(version)) else { return };
     let is_good = page.history.was_promoted(&version.parse().unwrap());
     let underway = page.history.rollback().is_some();
     let no_way_back = page.history.last_good().is_none();

@@ -39,7 +39,7 @@ use run::run;
 use scenario::Kind;
 
 /// Without optimisation, some seconds.
-const RUNS: u64 = 300;
+const RUNS: u64 = 200;
 
 /// Broken runs after which a thread gives up.
 const BROKEN_MAX: usize = 5;

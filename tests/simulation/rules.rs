@@ -189,8 +189,8 @@ pub(crate) fn take_manifest(sim: &mut Sim, fleet: &str, manifest: &Value) {
     };
     let early: Vec<String> = draining.iter().filter(|v| !drained(v)).cloned().collect();
     let both: Vec<String> = admitted.intersection(&page.denied).cloned().collect();
-    let unlike = (!sim.unsure && denied != page.denied)
-        || (!sim.unsure && manifest["serial"].as_u64() != Some(page.history.serial()));
+    let unlike = !sim.unsure
+        && (denied != page.denied || manifest["serial"].as_u64() != Some(page.history.serial()));
     let text = format!("{manifest}, and by the ledger {:?} is denied", page.denied);
     for version in early {
         sim.breaks(Rule::RecordFirst, format!("the manifest drains {version}"));
@@ -204,6 +204,14 @@ pub(crate) fn take_manifest(sim: &mut Sim, fleet: &str, manifest: &Value) {
     if let Some(world) = sim.world_of(fleet) {
         sim.worlds[world].draining_versions = draining;
         sim.worlds[world].denied = denied;
+    }
+}
+
+/// A manifest that is shown on is the newest there should be.
+pub(crate) fn keep_manifest(sim: &mut Sim, fleet: &str, serial: u64) {
+    let newest = sim.book.fleets.get(fleet).map_or(0, |page| page.history.serial());
+    if serial != newest && !sim.unsure && !sim.writing {
+        sim.breaks(Rule::ShownIsRecorded, format!("{fleet}: manifest {serial}, record {newest}"));
     }
 }
 

@@ -151,7 +151,7 @@ pub(crate) fn take_step(sim: &mut Sim, fleet: &str, told: &mut Told, record: &Re
             sim.breaks(Rule::CleanIsEmpty, text);
         }
     }
-    told.awaiting = text(record, "awaiting").to_owned();
+    text(record, "awaiting").clone_into(&mut told.awaiting);
     told.events.push(event.to_owned());
 }
 

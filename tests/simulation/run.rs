@@ -1,5 +1,6 @@
 //! One run: the world goes on, the controller dies and comes back, and the end is judged.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -83,6 +84,8 @@ struct Life {
     view: watch::Receiver<Arc<View>>,
     inbox: mpsc::Sender<Message>,
     waiting: Waiting,
+    /// The serials of the manifests that workers have read.
+    read: BTreeMap<String, u64>,
 }
 
 type Simulated = Controller<Scraper, Orchestrator, Disk>;
@@ -113,7 +116,13 @@ fn born(
     };
     let mut controller = Controller::new(ports, vec![config], fixed().1.clone());
     records.iter().try_for_each(|record| controller.replay(record))?;
-    let life = Life { manifests: seen_manifests, view: seen_view, inbox, waiting: Waiting::new() };
+    let life = Life {
+        manifests: seen_manifests,
+        view: seen_view,
+        inbox,
+        waiting: Waiting::new(),
+        read: BTreeMap::new(),
+    };
     Ok((controller, life, messages))
 }
 
@@ -193,9 +202,11 @@ async fn go_on(
 
 /// Workers read their manifests, and people look at the page.
 fn hear(sim: &mut Sim, life: &mut Life) {
-    if life.manifests.has_changed().is_ok_and(|changed| changed) {
-        let manifests = life.manifests.borrow_and_update().clone();
-        for (fleet, signed) in &*manifests {
+    let manifests = life.manifests.borrow().clone();
+    for (fleet, signed) in &*manifests {
+        if life.read.insert(fleet.clone(), signed.serial) == Some(signed.serial) {
+            rules::keep_manifest(sim, fleet, signed.serial);
+        } else {
             let manifest = serde_json::from_str(&signed.manifest_json).unwrap();
             rules::take_manifest(sim, fleet, &manifest);
         }

@@ -16,7 +16,9 @@ pub(crate) fn happen(sim: &mut Sim) {
         clear_up(sim);
     }
     let Sim { worlds, random, .. } = sim;
-    worlds.iter_mut().for_each(|world| world.tick(random));
+    for world in worlds {
+        world.tick(random);
+    }
     sim.second += 1;
 }
 

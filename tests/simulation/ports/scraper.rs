@@ -97,7 +97,9 @@ fn answer(sim: &Sim, query: &RangeQuery, asked: Asked) -> Vec<Series> {
                     }
                     let seconds = (step / 1000) as f64;
                     let part = if matches!(asked, Asked::Mean(_)) { seconds } else { 1.0 };
-                    sums.into_iter().for_each(|(v, sum)| add(v, String::new(), sum / part));
+                    for (version, sum) in sums {
+                        add(version, String::new(), sum / part);
+                    }
                 }
                 Asked::Workers => {
                     for (version, shown) in world.at(second).into_iter().flatten() {
@@ -170,7 +172,9 @@ fn damaged(sim: &mut Sim, mut series: Vec<Series>) -> Option<Vec<Series>> {
     match damage {
         Damage::Half => series.retain(|_| random.in_1000(500)),
         Damage::Gaps => {
-            series.iter_mut().for_each(|one| one.points.retain(|_| random.in_1000(500)));
+            for one in &mut series {
+                one.points.retain(|_| random.in_1000(500));
+            }
         }
         Damage::Unlabelled => {
             let wrong = ["", "not a version\n"];
@@ -183,11 +187,12 @@ fn damaged(sim: &mut Sim, mut series: Vec<Series>) -> Option<Vec<Series>> {
         }
         Damage::NotNumbers | Damage::Cut | Damage::Partial | Damage::Page | Damage::Noise => {}
     }
-    let mut body = json(&series, |value| match damage {
-        Damage::NotNumbers if random.in_1000(500) => {
+    let mut body = json(&series, |value| {
+        if matches!(damage, Damage::NotNumbers) && random.in_1000(500) {
             ["NaN", "+Inf", "-Inf"][usize::try_from(random.below(3)).unwrap()].to_owned()
+        } else {
+            value.to_string()
         }
-        _ => value.to_string(),
     })
     .into_bytes();
     let length = body.len() as u64;
