@@ -6,6 +6,7 @@ mod auth;
 mod fleet;
 mod http;
 pub mod parse;
+pub mod web;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,6 +29,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Who may do what.
     pub auth: AuthConfig,
+    /// TLS, client certificates and users, in the exporter-toolkit's format.
+    pub web_config_file: Option<PathBuf>,
     /// Where measurements come from.
     pub prometheus: PrometheusConfig,
     /// Globs of rule files, resolved against `directory`.

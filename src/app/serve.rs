@@ -16,7 +16,7 @@ use crate::adapters::clock::SystemClock;
 use crate::adapters::ledger::{ReplayError, SqliteLedger};
 use crate::config::{self, Config};
 use crate::controller::{Controller, Manifests, Ports};
-use crate::http::{self, Limits, Shared};
+use crate::http::{self, Doors, Limits, Shared};
 use crate::ledger::verify::{ChainVerifier, Trust};
 use crate::metrics::Metrics;
 use crate::ports::inbox::{Message, Refusal};
@@ -28,6 +28,7 @@ use crate::signing::Signer;
 use crate::telemetry::LogArgs;
 
 use super::access;
+use super::gate::Gate;
 use super::wiring::{platform, source, verifiers};
 
 /// Messages that may wait for the controller; further ones are refused, and their senders told.
@@ -65,9 +66,8 @@ pub(super) async fn serve(args: &RunArgs) -> anyhow::Result<()> {
         .with_context(|| format!("failed to listen on {}", config.listen))?;
     let (inbox, messages) = mpsc::channel(INBOX_MESSAGES_MAX);
     let (view, view_seen) = watch::channel(Arc::new(View::default()));
-    let loopback = config.listen.ip().is_loopback();
-    let (access, access_seen) = watch::channel(Arc::new(access::access(&config.auth, loopback)?));
-    access::tell(&config);
+    let gate = Arc::new(Gate::open(&config)?);
+    access::tell(&config, &gate.access().borrow(), gate.tls().borrow().is_some());
     let (manifests, manifests_seen) = watch::channel(Arc::new(Manifests::new()));
     let (ledger, signer) = open_ledger(&config, args.read_only).await?;
     let trust = Trust::Keys(BTreeSet::from([signer.public_key().to_owned()]));
@@ -83,7 +83,7 @@ pub(super) async fn serve(args: &RunArgs) -> anyhow::Result<()> {
         verifiers: verifiers(&config)?,
         clock: clock.clone(),
         limits,
-        access: access_seen,
+        access: gate.access(),
     });
     info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -96,7 +96,10 @@ pub(super) async fn serve(args: &RunArgs) -> anyhow::Result<()> {
         // A dropped sender stops the server too.
         drop(stopped.await);
     };
-    let server = tokio::spawn(http::serve(listener, router, limits, stopped));
+    let doors = Doors { tls: gate.tls(), limits, metrics: metrics.clone() };
+    let server = tokio::spawn(http::serve(listener, router, doors, stopped));
+    let follower = Arc::clone(&gate);
+    tokio::spawn(async move { follower.follow().await });
     tokio::spawn(signals(inbox));
     let path = args.config.clone();
     let ports = Ports {
@@ -109,11 +112,8 @@ pub(super) async fn serve(args: &RunArgs) -> anyhow::Result<()> {
         view,
         manifests,
         load_rules: Box::new(move || match load(&path) {
-            Ok((config, rules)) => match access::access(&config.auth, loopback) {
-                Ok(new) => {
-                    access.send_replace(Arc::new(new));
-                    Ok(rules)
-                }
+            Ok((config, rules)) => match gate.reload(&config.auth) {
+                Ok(()) => Ok(rules),
                 Err(problem) => Err(format!("{problem:#}")),
             },
             Err(problems) => Err(problems.to_string()),

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use crate::config::{Config, parse as config};
+use crate::config::{Config, parse as config, web};
 use crate::rules::parse as rules;
 
 /// Arguments of `check`.
@@ -24,7 +24,9 @@ pub fn run(args: &Args, out: &mut impl Write) -> io::Result<u8> {
     let config = config::read(&args.config);
     let fleets = config.config.as_ref().map(Config::observation_times);
     let rules = rules::read(&config.rule_files, fleets.as_ref());
-    let problems = config.problems.iter().chain(&rules.problems);
+    let web_file = config.config.as_ref().and_then(|config| config.web_config_file.as_ref());
+    let web = web_file.and_then(|path| web::load(path).err()).unwrap_or_default();
+    let problems = config.problems.iter().chain(&web).chain(&rules.problems);
     let mut good = true;
     for problem in problems {
         good = false;

@@ -49,7 +49,7 @@ pub fn read(path: &Path) -> Parsed {
 #[must_use]
 pub fn parse(text: &str, path: &Path) -> Parsed {
     let problems = Problems::of(path.display().to_string());
-    let base = Base(path.parent().unwrap_or(Path::new("")).to_owned());
+    let base = Base::of(path);
     let mut rule_files = Vec::new();
     let config = yaml::parse(text, &problems)
         .and_then(|node| {
@@ -65,6 +65,11 @@ pub fn parse(text: &str, path: &Path) -> Parsed {
 pub(super) struct Base(PathBuf);
 
 impl Base {
+    /// For what is read from the file at `path`.
+    pub(super) fn of(path: &Path) -> Self {
+        Self(path.parent().unwrap_or(Path::new("")).to_owned())
+    }
+
     /// Reads a path.
     pub(super) fn path(&self, node: &Node) -> Read<PathBuf> {
         values::text(node).map(|text| self.0.join(text))
@@ -97,6 +102,11 @@ fn top(mut map: Map<'_, '_>, base: &Base, rule_files: &mut Vec<String>) -> Optio
     let listen = map.required("listen", listen);
     let loopback = listen.is_none_or(|listen| listen.ip().is_loopback());
     let auth = map.child("auth").map(|map| auth::read(map, base, loopback)).unwrap_or_default();
+    let web_config_file = map.optional("web_config_file", |node| base.path(node));
+    let users = [&auth.read, &auth.alert, &auth.operate].map(|holders| holders.users.len());
+    if users.iter().sum::<usize>() > 0 && !map.has("web_config_file") {
+        map.fault("auth", "there are no users without a `web_config_file` that names them");
+    }
     map.require("prometheus");
     let prometheus = map.child("prometheus").map(|map| prometheus(map, base));
     map.require("rule_files");
@@ -112,6 +122,7 @@ fn top(mut map: Map<'_, '_>, base: &Base, rule_files: &mut Vec<String>) -> Optio
         directory: base.directory(),
         listen: listen?,
         auth,
+        web_config_file,
         prometheus: prometheus?,
         rule_files: rule_files.clone(),
         ledger: ledger?,

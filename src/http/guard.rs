@@ -12,14 +12,14 @@ use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header, uri};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header, uri};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::{Json, Router};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::access::Caller;
+use super::access::{Caller, Unproven};
 use super::{App, Problem};
 use crate::domain::role::Role;
 use crate::metrics::Refused;
@@ -38,7 +38,7 @@ async fn guard(
     mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    match admit(&app, role, &request) {
+    match admit(&app, role, request.method(), request.headers()).await {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             Ok(next.run(request).await)
@@ -50,7 +50,12 @@ async fn guard(
     }
 }
 
-fn admit(app: &App, role: Option<Role>, request: &Request) -> Result<Caller, (Refused, Problem)> {
+async fn admit(
+    app: &App,
+    role: Option<Role>,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Caller, (Refused, Problem)> {
     let access = Arc::clone(&app.access.borrow());
     let unknown = |refused, detail: &str| {
         let problem = Problem::new(StatusCode::UNAUTHORIZED, detail);
@@ -58,12 +63,14 @@ fn admit(app: &App, role: Option<Role>, request: &Request) -> Result<Caller, (Re
     };
     let forbidden =
         |refused, detail: String| (refused, Problem::new(StatusCode::FORBIDDEN, detail));
-    let caller = access
-        .identify(request.headers())
-        .map_err(|_| unknown(Refused::BadCredentials, "these credentials are not known here"))?;
-    if !request.method().is_safe()
-        && let Some(why) =
-            elsewhere(request.headers(), caller.anonymous && role == Some(Role::Operate))
+    let caller = access.identify(headers).await.map_err(|unproven| match unproven {
+        Unproven::Wrong => unknown(Refused::BadCredentials, "these credentials are not known here"),
+        Unproven::Busy => {
+            (Refused::Busy, Problem::busy("too many passwords are being checked at the moment"))
+        }
+    })?;
+    if !method.is_safe()
+        && let Some(why) = elsewhere(headers, caller.anonymous && role == Some(Role::Operate))
     {
         return Err(forbidden(Refused::CrossSite, why.to_owned()));
     }
@@ -113,6 +120,16 @@ fn cannot_be_pointed_elsewhere(host: &str) -> bool {
     let Ok(authority) = host.parse::<uri::Authority>() else { return false };
     let name = authority.host().trim_start_matches('[').trim_end_matches(']');
     name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok()
+}
+
+/// Has every answer carry the headers that were asked for.
+pub(super) async fn headers(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let access = Arc::clone(&app.access.borrow());
+    for (name, value) in access.headers() {
+        response.headers_mut().insert(name.clone(), value.clone());
+    }
+    response
 }
 
 impl<S: Sync> FromRequestParts<S> for Caller {

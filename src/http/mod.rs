@@ -20,12 +20,14 @@ mod membership;
 mod openapi;
 mod operate;
 mod paging;
+mod passwords;
 mod problem;
 mod refusals;
 mod router;
 mod serve;
 #[cfg(test)]
 mod testing;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -39,10 +41,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 pub use self::access::{Access, Caller};
+pub use self::passwords::User;
 pub use self::problem::Problem;
 use self::refusals::Refusals;
 pub use self::router::router;
-pub use self::serve::serve;
+pub use self::serve::{Doors, serve};
+pub use self::tls::{ClientCerts, TlsError, TlsSettings};
 use crate::membership::MembershipVerifier;
 use crate::metrics::{Metrics, Refused};
 use crate::ports::Clock;

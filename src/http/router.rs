@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode, Uri};
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 
 use super::api::Archive;
@@ -44,6 +44,7 @@ pub fn router<L: Ledger>(shared: Shared<L>) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(limits.body_bytes_max))
+        .layer(from_fn_with_state(app, guard::headers))
 }
 
 /// For everybody: what tells nothing, and what carries a proof of its own.

@@ -4,40 +4,63 @@ use std::future::Future;
 use std::io::ErrorKind;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
 
 use super::Limits;
+use crate::metrics::{Metrics, Refused};
 
 /// The longest a request's line and headers may be together.
 const HEADER_BYTES_MAX: usize = 64 * 1024;
 /// How long to wait when no connection can be accepted, for want of file descriptors say.
 const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 
+/// How connections are taken.
+#[derive(Clone, Debug)]
+pub struct Doors {
+    /// What TLS is spoken with; what is sent here last is for the connections that come next.
+    /// `None`: plain HTTP.
+    pub tls: watch::Receiver<Option<Arc<ServerConfig>>>,
+    /// What a peer may cost.
+    pub limits: Limits,
+    /// Where connections that are refused are counted.
+    pub metrics: Metrics,
+}
+
 /// Serves until `shutdown` is done and the requests in progress are answered, or
 /// [`Limits::shutdown_grace`] is over.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
-    limits: Limits,
+    doors: Doors,
     shutdown: impl Future<Output = ()>,
 ) {
-    let room = Arc::new(Semaphore::new(limits.connections_max as usize));
+    let connections_max = doors.limits.connections_max;
+    let room = Arc::new(Semaphore::new(connections_max as usize));
     let (stop, stopped) = watch::channel(());
     let accepting = async {
         // The semaphore is never closed, so that this ends only by being dropped.
         while let Ok(place) = Arc::clone(&room).acquire_owned().await {
             let stream = accept(&listener).await;
-            let connection = connection(stream, router.clone(), limits, stopped.clone());
+            let (router, doors, stopped) = (router.clone(), doors.clone(), stopped.clone());
             tokio::spawn(async move {
-                connection.await;
+                let tls = doors.tls.borrow().clone();
+                match tls {
+                    None => connection(stream, router, &doors, stopped).await,
+                    Some(tls) => secured(stream, tls, router, &doors, stopped).await,
+                }
                 drop(place);
             });
         }
@@ -49,7 +72,7 @@ pub async fn serve(
     drop(listener);
     drop(stop);
     // All places are free when the last connection has closed, each within the grace.
-    drop(room.acquire_many(limits.connections_max).await);
+    drop(room.acquire_many(connections_max).await);
 }
 
 async fn accept(listener: &TcpListener) -> TcpStream {
@@ -66,22 +89,51 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     }
 }
 
-async fn connection(
+/// Shakes hands first, in the time that headers may take.
+async fn secured(
     stream: TcpStream,
+    tls: Arc<ServerConfig>,
     router: Router,
-    limits: Limits,
+    doors: &Doors,
+    stopped: watch::Receiver<()>,
+) {
+    let shaken = timeout(doors.limits.header_timeout, TlsAcceptor::from(tls).accept(stream)).await;
+    let reason = match shaken {
+        Ok(Ok(stream)) => return connection(stream, router, doors, stopped).await,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "no handshake in time".to_owned(),
+    };
+    doors.metrics.request_refused(Refused::Tls);
+    tracing::debug!(reason, "connection refused");
+}
+
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    router: Router,
+    doors: &Doors,
     mut stopped: watch::Receiver<()>,
 ) {
+    let limits = doors.limits;
+    let asked = AtomicBool::new(false);
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(|request| {
+        asked.store(true, Ordering::Relaxed);
+        router.call(request)
+    });
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.header_timeout)
             .max_buf_size(HEADER_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+            .serve_connection(TokioIo::new(stream), service)
     );
     let grace = tokio::select! {
         result = connection.as_mut() => {
             if let Err(error) = result {
+                // One that has asked before and asks no more is idle, and nobody's fault.
+                if error.is_parse() || (error.is_timeout() && !asked.load(Ordering::Relaxed)) {
+                    doors.metrics.request_refused(Refused::Connection);
+                }
                 tracing::debug!(%error, "connection ended early");
             }
             return;
@@ -110,10 +162,18 @@ mod tests {
         limits: Limits,
         router: Router,
     ) -> (std::net::SocketAddr, oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
+        let metrics = Metrics::new("test", "test").unwrap();
+        running_behind(Doors { tls: watch::channel(None).1, limits, metrics }, router).await
+    }
+
+    async fn running_behind(
+        doors: Doors,
+        router: Router,
+    ) -> (std::net::SocketAddr, oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let server = tokio::spawn(serve(listener, router, limits, async {
+        let server = tokio::spawn(serve(listener, router, doors, async {
             stopped.await.ok();
         }));
         (address, stop, server)
@@ -171,14 +231,59 @@ mod tests {
         timeout(PATIENCE, server).await.unwrap().unwrap();
     }
 
+    fn refused(metrics: &Metrics) -> bool {
+        let text = metrics.encode().unwrap();
+        !text.contains("requests_refused_total{reason=\"connection\"} 0")
+    }
+
     #[tokio::test]
-    async fn headers_that_do_not_come_or_do_not_end_close_the_connection() {
+    async fn headers_that_do_not_come_do_not_end_or_are_none_close_the_connection() {
         let limits = Limits { header_timeout: Duration::from_millis(50), ..Limits::default() };
-        let (address, _stop, _server) = running(limits, Router::new()).await;
-        let mut silent = TcpStream::connect(address).await.unwrap();
-        exchange(&mut silent, "").await;
-        let mut slow = TcpStream::connect(address).await.unwrap();
-        exchange(&mut slow, "GET / HTTP/1.1\r\nhost: ").await;
+        let endless = format!("GET / HTTP/1.1\r\nx: {}", "y".repeat(HEADER_BYTES_MAX));
+        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(200));
+        #[rustfmt::skip]
+        let cases = [
+            ("silent",     "",                          ""),
+            ("slow",       "GET / HTTP/1.1\r\nhost: ",  ""),
+            ("no HTTP",    "what?\r\n\r\n",             "HTTP/1.1 400"),
+            ("endless",    &endless,                    "HTTP/1.1 431"),
+            ("too many",   &many,                       "HTTP/1.1 431"),
+        ];
+        for (name, request, answer) in cases {
+            let metrics = Metrics::new("test", "test").unwrap();
+            let doors = Doors { tls: watch::channel(None).1, limits, metrics: metrics.clone() };
+            let (address, _stop, _server) = running_behind(doors, Router::new()).await;
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let got = exchange(&mut stream, request).await;
+            assert!(
+                got.starts_with(answer) && got.is_empty() == answer.is_empty(),
+                "{name}: {got}"
+            );
+            // The peer may see the end a moment before it is counted.
+            timeout(PATIENCE, async {
+                while !refused(&metrics) {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await
+            .expect(name);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_served_and_is_idle_is_closed_and_not_counted() {
+        let limits = Limits { header_timeout: Duration::from_millis(50), ..Limits::default() };
+        let metrics = Metrics::new("test", "test").unwrap();
+        let doors = Doors { tls: watch::channel(None).1, limits, metrics: metrics.clone() };
+        let router = Router::new().route("/", get(async || "served"));
+        let (address, stop, server) = running_behind(doors, router).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        assert!(
+            exchange(&mut stream, "GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.ends_with("served")
+        );
+        stop.send(()).unwrap();
+        timeout(PATIENCE, server).await.unwrap().unwrap();
+        assert!(!refused(&metrics));
     }
 
     #[tokio::test]

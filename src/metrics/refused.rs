@@ -13,18 +13,27 @@ pub enum Refused {
     CrossSite,
     /// A worker that did not prove its membership, or whose version is denied.
     Membership,
+    /// Too many passwords wait to be checked.
+    Busy,
+    /// A connection without the TLS, or the client's certificate, that is asked for.
+    Tls,
+    /// A connection whose request did not come in time, or is none.
+    Connection,
     /// Its body is too long, took too long, or did not come.
     Body,
 }
 
 impl Refused {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::NoCredentials,
         Self::BadCredentials,
         Self::Role,
         Self::CrossSite,
         Self::Membership,
+        Self::Busy,
+        Self::Tls,
+        Self::Connection,
         Self::Body,
     ];
 
@@ -37,6 +46,9 @@ impl Refused {
             Self::Role => "role",
             Self::CrossSite => "cross_site",
             Self::Membership => "membership",
+            Self::Busy => "busy",
+            Self::Tls => "tls",
+            Self::Connection => "connection",
             Self::Body => "body",
         }
     }

@@ -17,4 +17,5 @@ mod operator;
 mod refusals;
 mod restart;
 mod support;
+mod tls;
 mod webhook;
