@@ -8,6 +8,7 @@ use crate::ports::Clock;
 use crate::telemetry::LogArgs;
 
 mod access;
+mod checkpoint;
 mod gate;
 mod serve;
 mod wiring;

@@ -39,6 +39,8 @@ pub struct Config {
     pub ledger: PathBuf,
     /// The Ed25519 key that signs the ledger and the manifests.
     pub signing_key_file: PathBuf,
+    /// Where checkpoints of the ledger are kept.
+    pub checkpoint: Option<CheckpointConfig>,
     /// Where notices go; without it, only to the log and the ledger.
     pub alertmanager: Option<AlertmanagerConfig>,
     /// How many fleets may regress at once before none is rolled back without a person.
@@ -142,6 +144,15 @@ pub struct TlsConfig {
     pub key_file: Option<PathBuf>,
     /// Trust any certificate.
     pub insecure_skip_verify: bool,
+}
+
+/// Where checkpoints of the ledger are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckpointConfig {
+    /// Replaced by each new one.
+    pub file: PathBuf,
+    /// How often one is written.
+    pub every: Duration,
 }
 
 /// An Alertmanager that takes notices.

@@ -14,6 +14,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteSy
 use sqlx::{Sqlite, Transaction};
 
 use crate::ledger::chain::{FIRST_PREVIOUS, seal};
+use crate::ledger::checkpoint::Checkpoint;
 use crate::ledger::record::{Draft, Record};
 use crate::ledger::verify::{BrokenRecord, ChainVerifier, Signatures, Trust};
 use crate::ports::ledger::{Ledger, LedgerError};
@@ -21,9 +22,11 @@ use crate::signing::{Signer, canonical_json};
 
 mod create;
 mod format;
+mod lock;
 mod pages;
 mod wal;
 
+pub use self::lock::lock;
 pub use self::pages::FileFlaw;
 pub use self::wal::LogFlaw;
 
@@ -166,6 +169,12 @@ impl SqliteLedger {
     /// Writes back what is in the WAL and closes the file.
     pub async fn close(&self) {
         self.pool.close().await;
+    }
+
+    /// The key it signs with, hex; none if it was opened to be read.
+    #[must_use]
+    pub fn public_key(&self) -> Option<&str> {
+        self.signer.as_ref().map(Signer::public_key)
     }
 
     /// The last record's number; 0 if there is none.
@@ -334,6 +343,13 @@ impl Ledger for SqliteLedger {
                 Err(error)
             }
         }
+    }
+
+    async fn checkpoint(&self) -> Result<Option<String>, LedgerError> {
+        let (first, last) = (self.read(0, 1).await?, self.head().await?);
+        let Some(signer) = &self.signer else { return Ok(None) };
+        let Some((first, last)) = first.first().zip(last) else { return Ok(None) };
+        Ok(Some(Checkpoint::new(&first.hash, last.seq, &last.hash).sign(signer)))
     }
 
     async fn read(&self, after: u64, limit: u32) -> Result<Vec<Record>, LedgerError> {

@@ -1,11 +1,9 @@
 //! `run`: everything put together, from a config file to a controller that runs.
 
-use std::collections::BTreeSet;
-use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Args;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -13,7 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
 use crate::adapters::clock::SystemClock;
-use crate::adapters::ledger::{ReplayError, SqliteLedger};
+use crate::adapters::ledger::{ReplayError, SqliteLedger, lock};
 use crate::config::{self, Config};
 use crate::controller::{Controller, Manifests, Ports};
 use crate::http::{self, Doors, Limits, Shared};
@@ -27,9 +25,9 @@ use crate::rules::{self, RuleSet};
 use crate::signing::Signer;
 use crate::telemetry::LogArgs;
 
-use super::access;
 use super::gate::Gate;
 use super::wiring::{platform, source, verifiers};
+use super::{access, checkpoint};
 
 /// Messages that may wait for the controller; further ones are refused, and their senders told.
 const INBOX_MESSAGES_MAX: usize = 4096;
@@ -70,7 +68,7 @@ pub(super) async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     access::tell(&config, &gate.access().borrow(), gate.tls().borrow().is_some());
     let (manifests, manifests_seen) = watch::channel(Arc::new(Manifests::new()));
     let (ledger, signer) = open_ledger(&config, args.read_only).await?;
-    let trust = Trust::Keys(BTreeSet::from([signer.public_key().to_owned()]));
+    let trust = Trust::EndingWith(signer.public_key().to_owned());
     let ledger = Arc::new(ledger);
     let clock = Arc::new(SystemClock);
     let limits = Limits::default();
@@ -127,6 +125,11 @@ pub(super) async fn serve(args: &RunArgs) -> anyhow::Result<()> {
         let controller = Controller::new(ports, config.fleets, rules);
         let mut controller = controller.with_breaker(config.breaker);
         replay(&ledger, &mut controller, trust.clone()).await?;
+        if let Some(kept) = config.checkpoint {
+            checkpoint::check(&kept.file, &ledger).await?;
+            let ledger = Arc::clone(&ledger);
+            tokio::spawn(async move { checkpoint::keep(&kept, &ledger).await });
+        }
         tokio::select! {
             result = controller.run(messages) => result.context("stopped"),
             bad = bad_signature(&ledger, trust) => Err(bad),
@@ -151,23 +154,6 @@ async fn read_only(mut messages: mpsc::Receiver<Message>) {
             }
             Message::Alerted(_) | Message::Heartbeat(_) | Message::WorkerRejected { .. } => {}
         }
-    }
-}
-
-/// Keeps a second rollbackd from the same ledger, for as long as the file is held open.
-///
-/// The ledger refuses a second writer by itself, but only when the first one next appends: until
-/// then, a controller that was overtaken would go on speaking to workers.
-fn lock(ledger: &Path) -> anyhow::Result<File> {
-    let path = ledger.with_added_extension("lock");
-    let failed = || format!("failed to lock {}", path.display());
-    let file = File::create(&path).with_context(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            bail!("another rollbackd runs on the ledger {}", ledger.display())
-        }
-        Err(TryLockError::Error(error)) => Err(error).with_context(failed),
     }
 }
 

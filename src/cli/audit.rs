@@ -1,7 +1,10 @@
 //! `rollbackd audit`: the ledger, judged and written out. Reads only, also beside a running
-//! controller.
+//! controller; all but `rotate-key`.
 
-use std::collections::BTreeSet;
+mod replay;
+mod sign;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -9,6 +12,8 @@ use clap::Subcommand;
 
 use super::{CommandError, EXIT_FAILED, EXIT_OK};
 use crate::adapters::ledger::{ReplayError, SqliteLedger};
+use crate::ledger::checkpoint::{Checkpoint, SignedCheckpoint};
+use crate::ledger::record::Record;
 use crate::ledger::verify::{ChainVerifier, Summary, Trust};
 use crate::signing::read_public_key;
 
@@ -20,15 +25,34 @@ const PAGE_RECORDS: u32 = 256;
 pub enum AuditCommand {
     /// Check every record's place, hash and signature.
     ///
-    /// A cut-off end leaves a chain that holds: compare the head with one noted elsewhere.
+    /// A cut-off end leaves a chain that holds: give a checkpoint that was kept elsewhere.
     Verify {
         /// The ledger's database file.
         #[arg(long, value_name = "FILE", default_value = "rollbackd.db")]
         ledger: PathBuf,
-        /// A public key that may sign (a .pub file); may be given more than once.
+        /// A public key that may sign (a .pub file); may be given more than once. Where keys were
+        /// rotated, the first one is enough.
         #[arg(long = "key", value_name = "FILE")]
         keys: Vec<PathBuf>,
+        /// A checkpoint that the ledger must go on from; may be given more than once.
+        #[arg(long = "checkpoint", value_name = "FILE")]
+        checkpoints: Vec<PathBuf>,
     },
+    /// Derive every decision again from its own record, and say where it differs.
+    ///
+    /// Also takes every fleet through its happenings, which must follow from each other. Exit code
+    /// 1 if something differs. What an older or a newer rollbackd recorded may not be derivable:
+    /// that is said and counted, and is no difference.
+    Replay(replay::ReplayArgs),
+    /// Sign how long the ledger is and what it ends with, to be kept elsewhere.
+    ///
+    /// Writes a C2SP signed note. A running rollbackd gives one at /api/v1/ledger/checkpoint.
+    Checkpoint(sign::CheckpointArgs),
+    /// Let a new signing key take over from the one in force.
+    ///
+    /// Stop rollbackd first. The old key signs the record that names the new one; from then on
+    /// only the new one signs. Give workers the new public key before.
+    RotateKey(sign::RotateArgs),
     /// Write the records to a new ledger: a backup, also beside a running rollbackd.
     ///
     /// Records that do not hold are not copied, nor is the ledger then. What is damaged outside of
@@ -58,51 +82,121 @@ pub enum AuditCommand {
 /// does not hold is no error but an exit code.
 pub async fn run(command: &AuditCommand, out: &mut impl Write) -> Result<u8, CommandError> {
     match command {
-        AuditCommand::Verify { ledger, keys } => verify(ledger, keys, out).await,
+        AuditCommand::Verify { ledger, keys, checkpoints } => {
+            verify(ledger, keys, checkpoints, out).await
+        }
+        AuditCommand::Replay(args) => replay::replay(args, out).await,
+        AuditCommand::Checkpoint(args) => sign::checkpoint(args, out).await,
+        AuditCommand::RotateKey(args) => sign::rotate(args, out).await,
         AuditCommand::Copy { ledger, to } => copy(ledger, to, out).await,
         AuditCommand::Export { ledger, after } => export(ledger, *after, out).await,
     }
 }
 
-/// Verifies the ledger at `path`; only signatures by `keys` count, or any if there are none.
+/// Why a ledger does not hold, in words.
+struct BrokenRecord(String);
+
+/// Feeds every record of a ledger to `take`, as long as it holds.
+async fn verified(
+    ledger: &SqliteLedger,
+    trust: Trust,
+    take: impl FnMut(Record),
+) -> Result<Result<Summary, BrokenRecord>, CommandError> {
+    let mut verifier = ChainVerifier::new(trust);
+    match ledger.verify_each(&mut verifier, take).await {
+        Ok(()) => Ok(verifier.finish().map_err(|broken| BrokenRecord(broken.to_string()))),
+        Err(ReplayError::Ledger(error)) => Err(error.into()),
+        Err(broken @ ReplayError::Broken { .. }) => Ok(Err(BrokenRecord(broken.to_string()))),
+    }
+}
+
+fn trusted(keys: &[PathBuf]) -> Result<Trust, CommandError> {
+    if keys.is_empty() {
+        return Ok(Trust::AnyKey);
+    }
+    let keys: Result<_, _> = keys.iter().map(|key| read_public_key(key)).collect();
+    Ok(Trust::Keys(keys?))
+}
+
+/// Verifies the ledger at `path`; only signatures by `keys`, and by what took over from them,
+/// count, or any if there are none. It must go on from each of the `checkpoints`.
 ///
 /// # Errors
-/// When the ledger or a key cannot be read or the output not written.
+/// When the ledger, a key or a checkpoint cannot be read or the output not written.
 pub async fn verify(
     path: &Path,
     keys: &[PathBuf],
+    checkpoints: &[PathBuf],
     out: &mut impl Write,
 ) -> Result<u8, CommandError> {
-    let trust = if keys.is_empty() {
-        Trust::AnyKey
-    } else {
-        let keys: Result<_, _> = keys.iter().map(|key| read_public_key(key)).collect();
-        Trust::Keys(keys?)
-    };
+    let trust = trusted(keys)?;
     let checked = matches!(trust, Trust::Keys(_));
+    let notes: Result<Vec<_>, _> = checkpoints.iter().map(|path| read_note(path)).collect();
+    let notes = notes?;
     let ledger = SqliteLedger::open_read_only(path).await?;
-    let mut verifier = ChainVerifier::new(trust);
-    let records = ledger.verify_each(&mut verifier, drop).await;
-    let file = if records.is_ok() { ledger.examine_file().await } else { Ok(None) };
+    let (mut first, mut hashes) = (None, BTreeMap::new());
+    let records = verified(&ledger, trust, |record| {
+        first.get_or_insert_with(|| record.hash.clone());
+        if notes.iter().any(|note| note.size() == record.seq) {
+            hashes.insert(record.seq, record.hash);
+        }
+    })
+    .await;
+    let file = if matches!(records, Ok(Ok(_))) { ledger.examine_file().await } else { Ok(None) };
     ledger.close().await;
-    match records {
-        Ok(()) => {}
-        Err(ReplayError::Ledger(error)) => return Err(error.into()),
-        Err(broken @ ReplayError::Broken { .. }) => {
+    let summary = match records? {
+        Ok(summary) => summary,
+        Err(BrokenRecord(broken)) => {
             writeln!(out, "{broken}")?;
             return Ok(EXIT_FAILED);
         }
-    }
+    };
     if let Some(flaw) = file? {
         writeln!(out, "{}: {flaw}", path.display())?;
         return Ok(EXIT_FAILED);
     }
-    let summary = verifier.summary();
-    write_summary(summary, out)?;
+    for (file, note) in checkpoints.iter().zip(&notes) {
+        if let Err(why) = goes_on(note, &summary, first.as_deref(), &hashes) {
+            writeln!(out, "{}: {why}", file.display())?;
+            return Ok(EXIT_FAILED);
+        }
+    }
+    write_summary(&summary, out)?;
+    if !notes.is_empty() {
+        writeln!(out, "ok: goes on from {} checkpoint(s)", notes.len())?;
+    }
     if !checked && summary.records > 0 {
         write_unchecked_keys(&summary.keys, out)?;
     }
     Ok(EXIT_OK)
+}
+
+fn read_note(path: &Path) -> Result<SignedCheckpoint, CommandError> {
+    let unusable = |reason: String| CommandError::File { path: path.display().to_string(), reason };
+    let text = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
+    SignedCheckpoint::read(&text).map_err(|error| unusable(error.to_string()))
+}
+
+/// Whether a verified ledger is the one of a checkpoint, and no shorter.
+fn goes_on(
+    note: &SignedCheckpoint,
+    summary: &Summary,
+    first: Option<&str>,
+    hashes: &BTreeMap<u64, String>,
+) -> Result<(), String> {
+    let signed = note.verify(summary.keys.iter().map(String::as_str));
+    let Checkpoint { origin, size, head } = signed.map_err(|error| error.to_string())?;
+    if first.is_none_or(|first| Checkpoint::new(first, *size, head).origin != *origin) {
+        return Err(format!("is of another ledger, {origin}"));
+    }
+    match hashes.get(size) {
+        Some(hash) if hash == head => Ok(()),
+        Some(_) => Err(format!("record {size} is not the one it was signed with")),
+        None => Err(format!(
+            "the ledger's end was cut off: there are {} records, and were {size}",
+            summary.records
+        )),
+    }
 }
 
 fn write_summary(summary: &Summary, out: &mut impl Write) -> io::Result<()> {
@@ -139,7 +233,7 @@ pub async fn copy(ledger: &Path, to: &Path, out: &mut impl Write) -> Result<u8, 
         }
     }
     copied?;
-    verify(to, &[], out).await
+    verify(to, &[], &[], out).await
 }
 
 /// Writes the records after `after`, a line each, just as they are stored.
@@ -217,7 +311,7 @@ mod tests {
 
     fn verify_command(house: &House, keys: &[&Path]) -> AuditCommand {
         let keys = keys.iter().map(|key| key.to_path_buf()).collect();
-        AuditCommand::Verify { ledger: house.ledger.clone(), keys }
+        AuditCommand::Verify { ledger: house.ledger.clone(), keys, checkpoints: Vec::new() }
     }
 
     #[tokio::test]
@@ -322,7 +416,11 @@ mod tests {
     async fn what_cannot_be_read_is_an_error() {
         let house = house(1).await;
         let none = house.dir.path().join("none");
-        let missing = AuditCommand::Verify { ledger: none.clone(), keys: Vec::new() };
+        let missing = AuditCommand::Verify {
+            ledger: none.clone(),
+            keys: Vec::new(),
+            checkpoints: Vec::new(),
+        };
         let error = run(&missing, &mut Vec::new()).await.unwrap_err();
         assert!(matches!(error, CommandError::Ledger(_)));
         let error = run(&verify_command(&house, &[&none]), &mut Vec::new()).await.unwrap_err();

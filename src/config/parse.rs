@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{AlertmanagerConfig, Breaker, Config, FleetConfig, PrometheusConfig};
+use super::{AlertmanagerConfig, Breaker, CheckpointConfig, Config, FleetConfig, PrometheusConfig};
 use super::{auth, fleet, http};
 use crate::yaml::values::{self, Read};
 use crate::yaml::{self, Map, Node, Problem, Problems, Scope};
@@ -114,6 +114,7 @@ fn top(mut map: Map<'_, '_>, base: &Base, rule_files: &mut Vec<String>) -> Optio
     map.require_some("rule_files", "file");
     let ledger = map.required("ledger", |node| base.ledger(node));
     let signing_key_file = map.required("signing_key_file", |node| base.path(node));
+    let checkpoint = map.child("checkpoint").and_then(|map| checkpoint(map, base));
     let alertmanager = map.child("alertmanager").and_then(alertmanager);
     let breaker = map.child("breaker").map(breaker).unwrap_or_default();
     let fleets = fleets(&mut map, base);
@@ -127,6 +128,7 @@ fn top(mut map: Map<'_, '_>, base: &Base, rule_files: &mut Vec<String>) -> Optio
         rule_files: rule_files.clone(),
         ledger: ledger?,
         signing_key_file: signing_key_file?,
+        checkpoint,
         alertmanager,
         breaker,
         fleets,
@@ -155,6 +157,13 @@ fn listen(node: &Node) -> Read<SocketAddr> {
     text.parse().map_err(|_| {
         format!("expected an address and port such as `127.0.0.1:9788`, found `{text}`")
     })
+}
+
+fn checkpoint(mut map: Map<'_, '_>, base: &Base) -> Option<CheckpointConfig> {
+    let file = map.required("file", |node| base.path(node));
+    let every = map.optional("every", values::duration).unwrap_or(Duration::from_hours(1));
+    map.finish();
+    Some(CheckpointConfig { file: file?, every })
 }
 
 fn alertmanager(mut map: Map<'_, '_>) -> Option<AlertmanagerConfig> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use crate::config::FleetConfig;
-use crate::domain::decision::{AWAITS_APPROVAL, Decision, ONE_OF_MANY, decide};
+use crate::domain::decision::{AWAITS_APPROVAL, Decision, ONE_OF_MANY, Situation, decide};
 use crate::domain::history::{Happening, Rollout};
 use crate::domain::rollback::{Event, Rollback, State};
 use crate::domain::time::Timestamp;
@@ -177,8 +177,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             let Some(fleet) = self.fleets.get(name) else { continue };
             let mut situation = fleet.observed.situation(config, &rollout, &judgement, at);
             situation.one_of_many |= one_of_many;
-            let decision = decide(&situation);
-            self.carry_out(name, config, groups, &rollout, &judgement, decision, at).await?;
+            self.carry_out(name, config, groups, &rollout, &judgement, &situation, at).await?;
         }
         Ok(())
     }
@@ -191,9 +190,10 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         groups: &[Group],
         rollout: &Rollout,
         judgement: &Judgement,
-        decision: Decision,
+        situation: &Situation,
         at: Timestamp,
     ) -> Result<(), Stop> {
+        let decision = decide(situation);
         let candidate = rollout.candidate.clone();
         let Some(fleet) = self.fleets.get_mut(name) else { return Ok(()) };
         let event = match &decision {
@@ -210,7 +210,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         };
         let news = fleet.told.get(&candidate) != Some(&decision);
         let sentence = evidence::sentence(config, groups, rollout, judgement, &decision);
-        let evidence = evidence::record(config, groups, judgement);
+        let evidence = evidence::record(config, groups, judgement, situation);
         let draft = show::decided(at, name, event, rollout, &decision, &sentence, evidence);
         match &decision {
             Decision::Promote => {

@@ -5,12 +5,13 @@ use serde_json::{Map, Value, json};
 
 use crate::config::FleetConfig;
 use crate::domain::counts::Counts;
-use crate::domain::decision::Decision;
+use crate::domain::decision::{Decision, Situation};
 use crate::domain::history::Rollout;
 use crate::domain::share::{Share, Tolerance};
 use crate::domain::value::ValueObservation;
 use crate::evaluate::judge::{Judgement, rule_name, threshold_log10};
 use crate::evaluate::observed::RuleWatch;
+use crate::ledger::derive::{observation_json, situation_json};
 use crate::ledger::record::rfc3339;
 use crate::rules::{Group, SessionRule, ValueRule, query};
 
@@ -107,6 +108,7 @@ pub(super) fn record(
     config: &FleetConfig,
     groups: &[Group],
     judgement: &Judgement,
+    situation: &Situation,
 ) -> Map<String, Value> {
     let threshold_log10 = threshold_log10(config.false_rollback_rate, groups);
     let rules = sessions(groups, judgement).map(|(group, rule, watch)| {
@@ -115,7 +117,7 @@ pub(super) fn record(
         let side = |c: &Counts| json!([c.started, c.failed, c.live]);
         let ticks = watch.observation.ticks().iter();
         let ticks = ticks.map(|tick| json!([side(&tick.candidate), side(&tick.control)]));
-        json!({
+        let mut recorded = json!({
             "rule": rule_name(group, &rule.name),
             "digest": rule.digest,
             "interval_seconds": group.interval.as_secs_f64(),
@@ -131,7 +133,11 @@ pub(super) fn record(
             "dropped": watch.dropped,
             "queries": show::queries(config, rule, group.interval),
             "ticks": ticks.collect::<Vec<Value>>(),
-        })
+        });
+        if let Value::Object(fields) = &mut recorded {
+            fields.extend(observation_json(&watch.observation, threshold_log10));
+        }
+        recorded
     });
     let values = values(groups, judgement).map(|(group, rule, watch)| {
         let FleetConfig { workers, by, version_label, .. } = config;
@@ -149,8 +155,12 @@ pub(super) fn record(
             "ticks": ticks.collect::<Vec<Value>>(),
         })
     });
-    let both = [("rules", rules.collect::<Value>()), ("values", values.collect::<Value>())];
-    both.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
+    let all = [
+        ("rules", rules.collect::<Value>()),
+        ("values", values.collect::<Value>()),
+        ("situation", situation_json(situation)),
+    ];
+    all.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
 }
 
 fn finite(value: Option<f64>) -> Option<f64> {

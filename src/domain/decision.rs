@@ -45,6 +45,16 @@ pub struct Finding<V> {
     pub rule: Option<String>,
 }
 
+impl<V: Ord> Finding<V> {
+    /// The worst verdict, and the first rule that says so; none for one that is `healthy`.
+    pub fn worst(healthy: V, verdicts: impl IntoIterator<Item = (V, String)>) -> Self {
+        let none = Self { verdict: healthy, rule: None };
+        verdicts.into_iter().fold(none, |worst, (verdict, rule)| {
+            if verdict > worst.verdict { Self { verdict, rule: Some(rule) } } else { worst }
+        })
+    }
+}
+
 impl<V> Finding<V> {
     fn ground(&self, reason: &'static str) -> Ground {
         Ground { reason, rule: self.rule.clone() }
@@ -89,6 +99,21 @@ pub enum Mode {
     Approve,
     /// Nothing: a dry run.
     Observe,
+}
+
+impl Mode {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Automatic, Self::Approve, Self::Observe];
+
+    /// As the config names it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Automatic => "automatic",
+            Self::Approve => "approve",
+            Self::Observe => "observe",
+        }
+    }
 }
 
 /// What [`decide`] says of a candidate that a person must decide on.

@@ -28,6 +28,9 @@ pub enum ControlKind {
 }
 
 impl ControlKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Concurrent, Self::History, Self::None];
+
     /// The kind's name in ledger and API.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -50,8 +53,9 @@ pub struct Observation {
     history: Arc<[Counts]>,
     recent: VecDeque<(u64, u64)>,
     ticks: Vec<Tick>,
+    /// What each tick was compared with.
+    controls: Vec<ControlKind>,
     total: Tick,
-    control: ControlKind,
     silent_ticks: u32,
     seen_ticks: u32,
 }
@@ -71,8 +75,8 @@ impl Observation {
             history: history.into(),
             recent: VecDeque::with_capacity(CONCURRENT_TICKS + 1),
             ticks: Vec::new(),
+            controls: Vec::new(),
             total: Tick::default(),
-            control: ControlKind::None,
             silent_ticks: 0,
             seen_ticks: 0,
         }
@@ -89,19 +93,37 @@ impl Observation {
         let candidate = candidate.unwrap_or_default();
         let concurrent = baseline.unwrap_or_default();
         let (control, kind) = self.choose_control(concurrent);
-        self.control = kind;
         if self.recent.len() == CONCURRENT_TICKS {
             self.recent.pop_front();
         }
         self.recent.push_back((candidate.started, concurrent.started));
+        self.take(Tick { candidate, control }, kind)
+    }
+
+    fn take(&mut self, tick: Tick, kind: ControlKind) -> Evidence {
         if kind == ControlKind::Concurrent {
-            self.outage.observe(&Tick { candidate: control, control: Counts::default() });
+            self.outage.observe(&Tick { candidate: tick.control, control: Counts::default() });
         }
-        let tick = Tick { candidate, control };
         self.ticks.push(tick);
-        self.total.candidate += candidate;
-        self.total.control += control;
+        self.controls.push(kind);
+        self.total.candidate += tick.candidate;
+        self.total.control += tick.control;
         self.detector.observe(&tick)
+    }
+
+    /// One that took these ticks, as they were recorded with what each was compared with. The last
+    /// `silent_ticks` had no sample of the candidate.
+    #[must_use]
+    pub fn recorded(
+        settings: DetectorSettings,
+        ticks: impl IntoIterator<Item = (Tick, ControlKind)>,
+        silent_ticks: u32,
+    ) -> Self {
+        let mut observation = Self::new(settings, false, Vec::new());
+        for (tick, kind) in ticks {
+            observation.take(tick, kind);
+        }
+        Self { silent_ticks, ..observation }
     }
 
     /// Looks only at ticks already past, so that the choice cannot lean on what it will count.
@@ -155,7 +177,19 @@ impl Observation {
     /// What the last tick was compared with.
     #[must_use]
     pub fn control(&self) -> ControlKind {
-        self.control
+        self.controls.last().copied().unwrap_or(ControlKind::None)
+    }
+
+    /// What each tick was compared with.
+    #[must_use]
+    pub fn controls(&self) -> &[ControlKind] {
+        &self.controls
+    }
+
+    /// How many of the last ticks had no sample of the candidate.
+    #[must_use]
+    pub fn silent_ticks(&self) -> u32 {
+        self.silent_ticks
     }
 
     /// Everything observed so far, summed. `live` is a sum of means and of no meaning here.
@@ -260,5 +294,21 @@ mod tests {
             watch.observe(Some(counts(30, 28)), Some(counts(30, 10)));
         }
         assert_eq!(watch.verdict(3.0), Verdict::Regressed);
+    }
+
+    #[test]
+    fn what_was_recorded_says_the_same_again() {
+        let past = Counts { started: 50, failed: 1, live: 2.5 };
+        let mut watch = observation(vec![past; 240]);
+        for tick in 0..60 {
+            let candidate = (tick % 7 != 3).then(|| counts(30, tick % 4));
+            let baseline = (tick < 20).then(|| counts(30, 1));
+            watch.observe(candidate, baseline);
+            let ticks = watch.ticks().iter().copied().zip(watch.controls().iter().copied());
+            let again = Observation::recorded(*watch.settings(), ticks, watch.silent_ticks());
+            assert_eq!(again.evidence(), watch.evidence());
+            assert_eq!(again.verdict(2.0), watch.verdict(2.0));
+            assert_eq!((again.control(), again.total()), (watch.control(), watch.total()));
+        }
     }
 }

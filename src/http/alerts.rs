@@ -174,6 +174,18 @@ mod tests {
         assert!(bench.inbox.try_recv().is_err());
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_is_given_up_on() {
+        use axum::body::{Body, Bytes};
+
+        let bench = bench();
+        let never = futures::stream::pending::<Result<Bytes, std::io::Error>>();
+        let request = axum::http::Request::post("/api/v1/alerts").body(Body::from_stream(never));
+        let answer = tower::ServiceExt::oneshot(bench.router.clone(), request.unwrap()).await;
+        assert_eq!(answer.unwrap().status(), 408);
+        assert_eq!(bench.count_of_refused("body"), 1);
+    }
+
     #[tokio::test]
     async fn alertmanager_tries_again_when_the_controller_is_busy() {
         let bench = bench();

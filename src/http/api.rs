@@ -233,6 +233,26 @@ pub(super) async fn ledger<L: Ledger>(
     Ok((content_type, link, lines).into_response())
 }
 
+/// How long the ledger is and what it ends with, as a C2SP signed note.
+#[utoipa::path(get, path = "/api/v1/ledger/checkpoint", tag = "ledger", responses(
+    (status = 200, body = String, content_type = "text/plain; charset=utf-8"),
+    (status = 404, body = ProblemDocument, content_type = "application/problem+json",
+        description = "there is no record yet, or it runs read-only"),
+    (status = 503, body = ProblemDocument, content_type = "application/problem+json",
+        description = "the ledger does not answer"),
+))]
+pub(super) async fn checkpoint<L: Ledger>(
+    State(archive): State<Archive<L>>,
+) -> Result<String, Problem> {
+    timeout(archive.limits.request_timeout, archive.ledger.checkpoint())
+        .await
+        .map_err(|_| Problem::busy("the ledger took too long to answer"))?
+        .map_err(|error| Problem::busy(format!("failed to read the ledger: {error}")))?
+        .ok_or_else(|| {
+            Problem::not_found("there is no record to sign for, or nothing to sign with")
+        })
+}
+
 fn named(path: Result<Path<String>, PathRejection>) -> Result<String, Problem> {
     path.map(|Path(name)| name).map_err(|rejection| Problem::bad(rejection.body_text()))
 }
@@ -328,6 +348,14 @@ mod tests {
             bench.get(&format!("/api/v1/rollbacks?{query}")).await.problem(400);
         }
         bench.get("/api/v1/rollbacks?after=nope").await.problem(404);
+    }
+
+    #[tokio::test]
+    async fn a_checkpoint_is_served_as_it_was_signed() {
+        let answer = bench().get("/api/v1/ledger/checkpoint").await;
+        assert_eq!(answer.content_type, "text/plain; charset=utf-8");
+        assert_eq!(answer.body, "3\n");
+        bench_with(Shelf(Ok(0))).get("/api/v1/ledger/checkpoint").await.problem(404);
     }
 
     #[tokio::test]

@@ -202,6 +202,7 @@ mod tests {
             ("GET",  "/api/v1/rollbacks/nope",          [401, 404, 403, 404]),
             ("GET",  "/api/v1/rules",                   [401, 200, 403, 200]),
             ("GET",  "/api/v1/ledger",                  [401, 200, 403, 200]),
+            ("GET",  "/api/v1/ledger/checkpoint",       [401, 200, 403, 200]),
             ("POST", "/api/v1/alerts",                  [401, 403, HEARD, HEARD]),
             ("POST", PAUSE,                             [401, 403, 403, HEARD]),
             ("POST", "/api/v1/fleets/voice/rollback",   [401, 403, 403, HEARD]),
@@ -218,8 +219,8 @@ mod tests {
                 assert_eq!(challenged, status == 401, "{method} {path} {token:?}");
             }
         }
-        assert_eq!(bench.count_of_refused("no_credentials"), 11);
-        assert_eq!(bench.count_of_refused("role"), 8 + 3 + 2);
+        assert_eq!(bench.count_of_refused("no_credentials"), 12);
+        assert_eq!(bench.count_of_refused("role"), 9 + 3 + 2);
     }
 
     #[tokio::test]

@@ -35,6 +35,7 @@ const OPEN: [&str; 4] =
         api::rollback,
         api::rules,
         api::ledger,
+        api::checkpoint,
         membership::heartbeat,
         membership::verify,
         guard::caller,

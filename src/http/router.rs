@@ -33,7 +33,10 @@ pub fn router<L: Ledger>(shared: Shared<L>) -> Router {
         refusals_logged: Refusals::default(),
         malformed_logged: AtomicBool::new(false),
     });
-    let ledger = Router::new().route("/api/v1/ledger", get(api::ledger::<L>)).with_state(archive);
+    let ledger = Router::new()
+        .route("/api/v1/ledger", get(api::ledger::<L>))
+        .route("/api/v1/ledger/checkpoint", get(api::checkpoint::<L>))
+        .with_state(archive);
     let readers = readers().with_state(Arc::clone(&app)).merge(ledger);
     open()
         .merge(guarded(&app, None, Router::new().route("/api/v1/caller", get(guard::caller))))

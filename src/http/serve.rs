@@ -271,6 +271,39 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_does_not_shake_hands_is_turned_away_and_counted() {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let settings = super::super::TlsSettings {
+            chain_pem: made.cert.pem().into(),
+            key_pem: made.signing_key.serialize_pem().into(),
+            tls13: true,
+            ..Default::default()
+        };
+        let limits = Limits { header_timeout: Duration::from_millis(50), ..Limits::default() };
+        let metrics = Metrics::new("test", "test").unwrap();
+        let tls = watch::channel(Some(settings.server_config().unwrap())).1;
+        let doors = Doors { tls, limits, metrics: metrics.clone() };
+        let router = Router::new().route("/", get(async || "served"));
+        let (address, _stop, _server) = running_behind(doors, router).await;
+        for (count, request) in (1..).zip(["", "GET / HTTP/1.1\r\nhost: x\r\n\r\n"]) {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            // An alert of TLS, or nothing.
+            drop(timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap());
+            assert!(!answer.windows(4).any(|part| part == b"HTTP"), "{answer:?}");
+            let counted = format!("requests_refused_total{{reason=\"tls\"}} {count}");
+            timeout(PATIENCE, async {
+                while !metrics.encode().unwrap().contains(&counted) {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await
+            .expect(request);
+        }
+    }
+
+    #[tokio::test]
     async fn a_connection_that_was_served_and_is_idle_is_closed_and_not_counted() {
         let limits = Limits { header_timeout: Duration::from_millis(50), ..Limits::default() };
         let metrics = Metrics::new("test", "test").unwrap();

@@ -1,19 +1,26 @@
 //! Whether a chain holds, record by record.
 //!
 //! A chain proves that nothing in it was changed, dropped or put in between. It cannot prove that
-//! nothing was cut off its end: compare the summary's head with one noted elsewhere.
+//! nothing was cut off its end: a [checkpoint](super::checkpoint) kept elsewhere does.
+//!
+//! A [rotation](super::rotation) hands over from one key to the next: from that record on, the new
+//! key's signatures count in place of the old one's.
 
 use std::collections::BTreeSet;
 
 use super::chain::{FIRST_PREVIOUS, content_hash, stored_hash};
 use super::record::{Record, parse_rfc3339, rfc3339};
+use super::rotation;
 use crate::signing::{self, VerifyError, canonical_json};
 
 /// Whose signatures count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trust {
-    /// Only these public keys, hex.
+    /// Only these public keys, hex, and those that took over from them.
     Keys(BTreeSet<String>),
+    /// The key of the first record and those that took over from it, if that ends with this one,
+    /// hex. Its signature vouches for all before: see [`super::rotation`].
+    EndingWith(String),
     /// Whatever key a record names: shows damage, not forgery.
     AnyKey,
 }
@@ -71,6 +78,9 @@ pub enum Flaw {
     /// The signature is not the key's over the hash.
     #[error("signature does not match its hash and key")]
     BadSignature,
+    /// A new key takes over that has not agreed to it.
+    #[error("names no new key, or one that has not signed for it")]
+    BadRotation,
     /// Signed, but not by one who may.
     #[error("signed with the key {key}, which is not trusted")]
     UnknownKey {
@@ -90,7 +100,7 @@ pub struct Summary {
     pub last: Option<String>,
     /// The last record's hash; 64 zeros if there is none.
     pub head: String,
-    /// The keys that signed.
+    /// The keys that signed, or took over.
     pub keys: BTreeSet<String>,
 }
 
@@ -99,6 +109,8 @@ pub struct Summary {
 pub struct ChainVerifier {
     trust: Trust,
     signatures: Signatures,
+    /// The key in force, where it is not among the trusted ones from the start.
+    current: Option<String>,
     /// The last record's key and signature, where they have not been checked.
     unchecked: Option<(String, String)>,
     summary: Summary,
@@ -121,7 +133,7 @@ impl ChainVerifier {
             head: FIRST_PREVIOUS.to_owned(),
             keys: BTreeSet::new(),
         };
-        Self { trust, signatures, unchecked: None, summary }
+        Self { trust, signatures, current: None, unchecked: None, summary }
     }
 
     /// Checks the next record as it is stored: its place and its exact bytes.
@@ -156,12 +168,18 @@ impl ChainVerifier {
         self.take(record, &hash)
     }
 
-    /// Checks what was left out: the last record's signature.
+    /// Checks what was left out: the last record's signature, and whether the key in force is the
+    /// one it had to end with.
     ///
     /// # Errors
-    /// When it is not its key's.
+    /// When it is not its key's, or another key is in force.
     pub fn finish(self) -> Result<Summary, BrokenRecord> {
         let broken = |why| BrokenRecord { seq: self.summary.records, why };
+        if let (Trust::EndingWith(last), Some(current)) = (&self.trust, &self.current)
+            && last != current
+        {
+            return Err(broken(Flaw::UnknownKey { key: current.clone() }));
+        }
         if let Some((key, signature)) = &self.unchecked {
             let mut hash = [0; 32];
             hex::decode_to_slice(&self.summary.head, &mut hash)
@@ -172,7 +190,12 @@ impl ChainVerifier {
     }
 
     fn take(&mut self, record: &Record, hash: &[u8; 32]) -> Result<(), BrokenRecord> {
-        self.flaw(record, hash).map_err(|why| BrokenRecord { seq: record.seq, why })?;
+        let broken = |why| BrokenRecord { seq: record.seq, why };
+        self.flaw(record, hash).map_err(broken)?;
+        let next = rotation::new_key(record).map(|new| new.ok_or(broken(Flaw::BadRotation)));
+        let next = next.transpose()?;
+        self.hand_over(record, next);
+        self.summary.keys.extend(next.map(str::to_owned));
         if self.signatures == Signatures::Last {
             self.unchecked = Some((record.key.clone(), record.signature.clone()));
         }
@@ -184,6 +207,22 @@ impl ChainVerifier {
             self.summary.keys.insert(record.key.clone());
         }
         Ok(())
+    }
+
+    /// From `record` on, its key or the `next` one is in force.
+    fn hand_over(&mut self, record: &Record, next: Option<&str>) {
+        match (&mut self.trust, next) {
+            (Trust::Keys(keys), Some(next)) => {
+                keys.remove(&record.key);
+                keys.insert(next.to_owned());
+            }
+            (Trust::EndingWith(_), next) => {
+                if self.current.is_none() || next.is_some() {
+                    self.current = Some(next.unwrap_or(&record.key).to_owned());
+                }
+            }
+            (Trust::Keys(_), None) | (Trust::AnyKey, _) => {}
+        }
     }
 
     /// What has been verified so far.
@@ -207,7 +246,10 @@ impl ChainVerifier {
             Trust::Keys(keys) if !keys.contains(&record.key) => {
                 return Err(Flaw::UnknownKey { key: record.key.clone() });
             }
-            Trust::Keys(_) | Trust::AnyKey => {}
+            Trust::EndingWith(_) if self.current.as_ref().is_some_and(|key| *key != record.key) => {
+                return Err(Flaw::UnknownKey { key: record.key.clone() });
+            }
+            Trust::Keys(_) | Trust::EndingWith(_) | Trust::AnyKey => {}
         }
         if self.signatures == Signatures::Every {
             signing::verify(&record.key, hash, &record.signature).map_err(|error| match error {
@@ -345,6 +387,86 @@ mod tests {
         let spaced = json.replace("\"seq\":", "\"seq\": ");
         assert_eq!(check(1, &spaced), Err(Flaw::NotCanonical));
         assert!(matches!(check(1, &json[1..]), Err(Flaw::NotARecord { .. })));
+    }
+
+    /// Two records by the first key, a rotation, and `after` by the second.
+    fn rotated(after: u64) -> (Vec<Record>, Signer) {
+        let new = Signer::from_seed(&[9; 32]);
+        let mut records = chain([draft(0), draft(1)]);
+        let word = rotation::Word { actor: "ada".to_owned(), reason: "yearly".to_owned() };
+        let head = records[1].hash.clone();
+        let at = Timestamp::from_millis(2);
+        let drafted = rotation::draft(at, signer().public_key(), &new, &head, word);
+        records.push(seal(drafted, 3, &head, &signer()).unwrap());
+        for n in 0..after {
+            let head = records.last().unwrap().hash.clone();
+            records.push(seal(draft(3), 4 + n, &head, &new).unwrap());
+        }
+        (records, new)
+    }
+
+    fn verified(
+        trust: Trust,
+        signatures: Signatures,
+        records: &[Record],
+    ) -> Result<(), BrokenRecord> {
+        let mut verifier = ChainVerifier::with(trust, signatures);
+        records.iter().try_for_each(|record| verifier.check(record))?;
+        verifier.finish().map(drop)
+    }
+
+    #[test]
+    fn a_key_that_took_over_is_followed_from_the_first_and_back_from_the_last() {
+        let (records, new) = rotated(2);
+        let only = |key: &Signer| Trust::Keys(BTreeSet::from([key.public_key().to_owned()]));
+        let ending = |key: &Signer| Trust::EndingWith(key.public_key().to_owned());
+        let unknown = |seq, key: &Signer| {
+            let why = Flaw::UnknownKey { key: key.public_key().to_owned() };
+            Err(BrokenRecord { seq, why })
+        };
+        for signatures in [Signatures::Every, Signatures::Last] {
+            let check = |trust, records: &[Record]| verified(trust, signatures, records);
+            for length in 3..=5 {
+                assert_eq!(check(only(&signer()), &records[..length]), Ok(()));
+                assert_eq!(check(ending(&new), &records[..length]), Ok(()));
+                assert_eq!(
+                    check(ending(&signer()), &records[..length]),
+                    unknown(length as u64, &new)
+                );
+            }
+            assert_eq!(check(Trust::AnyKey, &records), Ok(()));
+            assert_eq!(check(ending(&signer()), &records[..2]), Ok(()), "before it was rotated");
+            assert_eq!(check(only(&new), &records), unknown(1, &signer()), "give the first key");
+            // The old key signs no more.
+            let mut late = records[..4].to_vec();
+            late.push(seal(draft(4), 5, &late[3].hash, &signer()).unwrap());
+            assert_eq!(check(only(&signer()), &late), unknown(5, &signer()));
+            assert_eq!(check(ending(&new), &late), unknown(5, &signer()));
+        }
+    }
+
+    #[test]
+    fn nobody_takes_over_who_has_not_agreed_to_what() {
+        let (records, new) = rotated(0);
+        let stranger = Signer::from_seed(&[10; 32]);
+        let forged = |change: &dyn Fn(&mut Draft)| {
+            let word = rotation::Word { actor: String::new(), reason: String::new() };
+            let at = Timestamp::from_millis(2);
+            let (old, previous) = (signer().public_key().to_owned(), &records[1].hash);
+            let mut drafted = rotation::draft(at, &old, &new, previous, word);
+            change(&mut drafted);
+            let sealed = seal(drafted, 3, previous, &signer()).unwrap();
+            let chain = [&records[..2], &[sealed]].concat();
+            verified(Trust::EndingWith(new.public_key().to_owned()), Signatures::Last, &chain)
+        };
+        assert_eq!(forged(&|_| {}), Ok(()));
+        let refused = Err(BrokenRecord { seq: 3, why: Flaw::BadRotation });
+        let named = |key: &Signer| Value::from(key.public_key());
+        let proof = |bytes: &[u8]| Value::from(new.sign(bytes));
+        assert_eq!(forged(&|d| drop(d.extra.remove("new_key_signature"))), refused);
+        assert_eq!(forged(&|d| drop(d.extra.remove("new_key"))), refused);
+        assert_eq!(forged(&|d| d.extra["new_key"] = named(&stranger)), refused);
+        assert_eq!(forged(&|d| d.extra["new_key_signature"] = proof(b"something else")), refused);
     }
 
     fn value() -> impl Strategy<Value = Value> {

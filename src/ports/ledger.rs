@@ -1,6 +1,6 @@
 //! Where what must be remembered is written.
 
-use std::future::Future;
+use std::future::{Future, ready};
 
 use crate::ledger::record::{Draft, Record};
 
@@ -40,4 +40,10 @@ pub trait Ledger: Send + Sync + 'static {
         after: u64,
         limit: u32,
     ) -> impl Future<Output = Result<Vec<Record>, LedgerError>> + Send;
+
+    /// How long the ledger is and what it ends with, as a signed note; `None` if nothing is in it,
+    /// or if it does not sign.
+    fn checkpoint(&self) -> impl Future<Output = Result<Option<String>, LedgerError>> + Send {
+        ready(Ok(None))
+    }
 }

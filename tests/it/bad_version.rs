@@ -1,6 +1,6 @@
 //! A version that fails its calls is taken back; one that does not is promoted.
 
-use super::support::fleet::{Fleet, Setup};
+use super::support::fleet::{Fleet, Setup, rollbackd};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_version_is_rolled_back_without_a_dropped_call() {
@@ -27,6 +27,10 @@ async fn a_bad_version_is_rolled_back_without_a_dropped_call() {
     assert_eq!(facts["alive_by_version"]["v1"].as_array().unwrap().len(), 2, "{facts:#}");
     let audit = fleet.audit();
     assert!(audit.status.success(), "{audit:?}");
+    let replayed = rollbackd(&fleet.path(""), &["audit", "replay", "--key", "rollbackd.key.pub"]);
+    let said = String::from_utf8(replayed.stdout).unwrap();
+    assert!(replayed.status.success(), "{said}");
+    assert!(said.ends_with("decisions: 1 as recorded, 0 not derivable\n"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,6 +12,7 @@ mod darkness;
 mod demo;
 mod false_rollbacks;
 mod house;
+mod ledger;
 mod membership;
 mod operator;
 mod refusals;

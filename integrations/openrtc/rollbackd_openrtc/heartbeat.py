@@ -60,9 +60,10 @@ class HeartbeatRefused(RuntimeError):
 class Settings:
     """Where rollbackd is and how this worker proves itself.
 
-    `public_key` is the hex Ed25519 key that manifests must be signed with. A
-    request is held for up to `wait_seconds`; a draining worker reports every
-    `interval_seconds` instead.
+    `public_key` is the hex Ed25519 key that manifests must be signed with; while
+    it is rotated, the next one follows on a line of its own. A request is held
+    for up to `wait_seconds`; a draining worker reports every `interval_seconds`
+    instead.
     """
 
     url: str

@@ -57,20 +57,28 @@ def canonical_bytes(value: object) -> bytes:
     ).encode()
 
 
-def parse_public_key(text: str) -> Ed25519PublicKey:
-    """Read a hex Ed25519 public key, as its file holds it."""
+def parse_public_keys(text: str) -> tuple[Ed25519PublicKey, ...]:
+    """Read hex Ed25519 public keys, one a line, as their file holds them.
+
+    Two are there while a key is rotated: the one in force and the next.
+    """
     try:
-        return Ed25519PublicKey.from_public_bytes(bytes.fromhex(text.strip()))
+        keys = tuple(
+            Ed25519PublicKey.from_public_bytes(bytes.fromhex(line)) for line in text.split()
+        )
     except ValueError as error:
         raise ValueError("the public key is not 64 hex digits of an Ed25519 key") from error
+    if not keys:
+        raise ValueError("no public key: expected 64 hex digits of an Ed25519 key")
+    return keys
 
 
 class ManifestReader:
-    """Checks answers against a pinned key and remembers the newest serial."""
+    """Checks answers against the pinned keys and remembers the newest serial."""
 
     def __init__(self, *, fleet: str, public_key: str) -> None:
         self._fleet = fleet
-        self._key = parse_public_key(public_key)
+        self._keys = parse_public_keys(public_key)
         self._serial = -1
 
     @property
@@ -81,7 +89,7 @@ class ManifestReader:
     def read(self, answer: object, *, now: datetime) -> Manifest:
         """Check `{"manifest", "signature"}` and return the manifest, or raise `ManifestRefused`.
 
-        The answer's own `key` is not looked at: only the pinned one counts.
+        The answer's own `key` is not looked at: only the pinned ones count.
         """
         if not isinstance(answer, Mapping) or not isinstance(answer.get("manifest"), Mapping):
             raise ManifestRefused("the answer holds no manifest")
@@ -98,14 +106,22 @@ class ManifestReader:
         return manifest
 
     def _check_signature(self, body: Mapping[str, Any], signature: object) -> None:
+        if not isinstance(signature, str):
+            raise ManifestRefused("it is not signed")
         try:
-            if not isinstance(signature, str):
-                raise ManifestRefused("it is not signed")
-            self._key.verify(bytes.fromhex(signature), canonical_bytes(dict(body)))
-        except (InvalidSignature, ValueError) as error:
-            if isinstance(error, ManifestRefused):
-                raise
+            signed, bytes_ = bytes.fromhex(signature), canonical_bytes(dict(body))
+        except ValueError as error:
             raise ManifestRefused("its signature is not by the pinned key") from error
+        if not any(_is_by(key, signed, bytes_) for key in self._keys):
+            raise ManifestRefused("its signature is not by the pinned key")
+
+
+def _is_by(key: Ed25519PublicKey, signature: bytes, signed: bytes) -> bool:
+    try:
+        key.verify(signature, signed)
+    except InvalidSignature:
+        return False
+    return True
 
 
 def _parse(body: Mapping[str, Any]) -> Manifest:

@@ -25,6 +25,17 @@ def a_signed_manifest_is_read(signer: Signer) -> None:
     assert not manifest.denies("v1")
 
 
+def while_a_key_is_rotated_both_are_believed() -> None:
+    old, new, stranger = Signer(), Signer(), Signer()
+    both = ManifestReader(fleet="voice", public_key=f"{old.public_key}\n{new.public_key}\n")
+    assert both.read(old.manifest(serial=7), now=NOW).serial == 7
+    assert both.read(new.manifest(serial=8), now=NOW).serial == 8
+    with pytest.raises(ManifestRefused, match="not by the pinned key"):
+        both.read(stranger.manifest(serial=9), now=NOW)
+    with pytest.raises(ValueError, match="no public key"):
+        ManifestReader(fleet="voice", public_key="\n")
+
+
 def a_denied_version_drains_only_when_the_manifest_says_so(signer: Signer) -> None:
     answer = signer.manifest(denied=["v2", "v3"], draining=["v3"])
     manifest = reader(signer).read(answer, now=NOW)

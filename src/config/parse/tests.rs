@@ -59,6 +59,7 @@ fn what_is_left_out_has_a_default_and_paths_start_at_the_file() {
         ],
         ledger: "etc/rollbackd.db",
         signing_key_file: "etc/rollbackd.key",
+        checkpoint: None,
         alertmanager: None,
         breaker: Breaker {
             fleets_max: 3,
@@ -174,7 +175,7 @@ fn every_problem_is_told_at_once_and_placed() {
     etc/rollbackd.yml:9:45: prometheus.headers.X: expected text, found a number; put it in quotes
     etc/rollbackd.yml:10:13: rule_files: expected at least one file
     etc/rollbackd.yml:11:9: ledger: expected `sqlite:` and a path, found `postgres://x`
-    etc/rollbackd.yml:12:1: unknown key `signing_keyfile`; there are `listen`, `auth`, `web_config_file`, `prometheus`, `rule_files`, `ledger`, `signing_key_file`, `alertmanager`, `breaker`, `fleets`
+    etc/rollbackd.yml:12:1: unknown key `signing_keyfile`; there are `listen`, `auth`, `web_config_file`, `prometheus`, `rule_files`, `ledger`, `signing_key_file`, `checkpoint`, `alertmanager`, `breaker`, `fleets`
     etc/rollbackd.yml:13:15: alertmanager: expected a map, found text
     etc/rollbackd.yml:16:5: fleets[0].name: `name` is here twice
     etc/rollbackd.yml:17:9: fleets[0].by: `deployment_version` is the version label; versions share a fleet
@@ -204,7 +205,7 @@ fn every_problem_is_told_at_once_and_placed() {
     etc/rollbackd.yml:34:5: fleets[2].workers: missing
     etc/rollbackd.yml:34:11: fleets[2].name: fleet name must have 1 to 63 letters, digits, `_` or `-`
     etc/rollbackd.yml:35:5: fleets[3]: expected a map, found text
-    etc/rollbackd.yml:36:1: unknown key `surprise`; there are `listen`, `auth`, `web_config_file`, `prometheus`, `rule_files`, `ledger`, `signing_key_file`, `alertmanager`, `breaker`, `fleets`
+    etc/rollbackd.yml:36:1: unknown key `surprise`; there are `listen`, `auth`, `web_config_file`, `prometheus`, `rule_files`, `ledger`, `signing_key_file`, `checkpoint`, `alertmanager`, `breaker`, `fleets`
     etc/rollbackd.yml:37:15: auth.read: expected `token_files`, `users`, or both
     etc/rollbackd.yml:37:41: auth.alert.token_files: expected a list, found text
     etc/rollbackd.yml:37:57: auth.operate: unknown key `tokens`; there are `token_files`, `users`

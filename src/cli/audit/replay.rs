@@ -1,0 +1,130 @@
+//! `audit replay`: everything derived again from the records alone.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::super::{CommandError, EXIT_FAILED, EXIT_OK};
+use super::{BrokenRecord, trusted, verified};
+use crate::adapters::ledger::SqliteLedger;
+use crate::domain::history::FleetHistory;
+use crate::ledger::derive::{Derived, derive};
+use crate::ledger::event;
+use crate::ledger::record::Record;
+
+/// Arguments of `audit replay`.
+#[derive(Args, Clone, Debug)]
+pub struct ReplayArgs {
+    /// The ledger's database file.
+    #[arg(long, value_name = "FILE", default_value = "rollbackd.db")]
+    pub ledger: PathBuf,
+    /// A public key that may sign (a .pub file); may be given more than once.
+    #[arg(long = "key", value_name = "FILE")]
+    pub keys: Vec<PathBuf>,
+}
+
+/// What was found.
+#[derive(Default)]
+struct Found {
+    histories: BTreeMap<String, FleetHistory>,
+    /// The decision that the next record must carry out.
+    due: Option<Due>,
+    same: u64,
+    not_derivable: u64,
+    lines: Vec<String>,
+    differs: bool,
+}
+
+/// What must follow a decision, in the same transaction.
+struct Due {
+    seq: u64,
+    event: &'static str,
+    version: Option<String>,
+}
+
+impl Found {
+    fn differ(&mut self, seq: u64, what: &str) {
+        self.differs = true;
+        self.lines.push(format!("record {seq}: {what}"));
+    }
+
+    fn take(&mut self, record: &Record) {
+        if let Some(due) = self.due.take() {
+            let about = match due.event {
+                "rollback.chosen" => record.extra.get("from_version").and_then(|v| v.as_str()),
+                _ => record.version.as_deref(),
+            };
+            if record.event != due.event || about != due.version.as_deref() {
+                let what = format!("no {} follows what was decided in {}", due.event, due.seq);
+                self.differ(record.seq, &what);
+            }
+        }
+        match event::from_record(record) {
+            Ok(None) => {}
+            Ok(Some(told)) => {
+                let history = self.histories.entry(told.fleet).or_default();
+                if let Err(why) = history.apply(record.seq, told.at, &told.happening) {
+                    self.differ(record.seq, &why.to_string());
+                }
+            }
+            Err(unreadable) => self.differ(record.seq, &unreadable.to_string()),
+        }
+        self.decision(record);
+    }
+
+    fn decision(&mut self, record: &Record) {
+        let Some(derived) = derive(record) else { return };
+        let decided = record.extra.get("decision").and_then(|v| v.as_str()).unwrap_or_default();
+        let due = match decided {
+            "roll_back" => Some("rollback.chosen"),
+            "promote" => Some("deployment.completed"),
+            _ => None,
+        };
+        self.due = due.map(|event| Due { seq: record.seq, event, version: record.version.clone() });
+        match derived {
+            Derived::Same => self.same += 1,
+            Derived::Differs(differences) => {
+                for difference in differences {
+                    self.differ(record.seq, &difference);
+                }
+            }
+            Derived::NotDerivable(what) => {
+                self.not_derivable += 1;
+                self.lines.push(format!("record {}: not derivable: {what}", record.seq));
+            }
+        }
+    }
+}
+
+/// Replays a ledger that holds.
+///
+/// # Errors
+/// When the ledger or a key cannot be read or the output not written.
+pub(super) async fn replay(args: &ReplayArgs, out: &mut impl Write) -> Result<u8, CommandError> {
+    let ledger = SqliteLedger::open_read_only(&args.ledger).await?;
+    let mut found = Found::default();
+    let records = verified(&ledger, trusted(&args.keys)?, |record| found.take(&record)).await;
+    ledger.close().await;
+    let summary = match records? {
+        Ok(summary) => summary,
+        Err(BrokenRecord(broken)) => {
+            writeln!(out, "{broken}")?;
+            return Ok(EXIT_FAILED);
+        }
+    };
+    if let Some(due) = found.due.take() {
+        found.differ(due.seq, &format!("no {} follows what was decided", due.event));
+    }
+    for line in &found.lines {
+        writeln!(out, "{line}")?;
+    }
+    let word = if found.differs { "differs" } else { "ok" };
+    writeln!(
+        out,
+        "{word}: {} records; decisions: {} as recorded, {} not derivable",
+        summary.records, found.same, found.not_derivable
+    )?;
+    Ok(if found.differs { EXIT_FAILED } else { EXIT_OK })
+}

@@ -1,0 +1,223 @@
+//! What an auditor asks of the ledger: that it is whole, whoever signs it by now, and that a
+//! release reads what another has written.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::support::fleet::{ROLLBACKD, rollbackd};
+use super::support::{client, free_address, signal, wait_for};
+
+/// Runs a command in a directory: exit code, and all it said.
+fn say(directory: &Path, words: &str) -> (Option<i32>, String) {
+    let words: Vec<_> = words.split(' ').collect();
+    let output = rollbackd(directory, &words);
+    (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+}
+
+/// A directory with a rollbackd that watches nothing there is.
+struct House {
+    directory: tempfile::TempDir,
+    url: String,
+}
+
+impl House {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let address = free_address();
+        let house = Self { directory, url: format!("http://{address}") };
+        let rule = json!({ "name": "Failing", "started": "a_total", "failed": "b_total", "ceiling": "5%" });
+        let group =
+            json!({ "name": "g", "fleet": "voice", "interval": "5s", "regressions": [rule] });
+        fs::write(house.path().join("rules.yml"), json!({ "groups": [group] }).to_string())
+            .unwrap();
+        fs::write(house.path().join("listen"), address.to_string()).unwrap();
+        house.configure("rollbackd.key");
+        assert_eq!(say(house.path(), "keygen rollbackd.key").0, Some(0));
+        house
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn configure(&self, key: &str) {
+        let config = json!({
+            "listen": fs::read_to_string(self.path().join("listen")).unwrap(),
+            "prometheus": { "url": "http://127.0.0.1:1", "retries": 0 },
+            "rule_files": ["rules.yml"],
+            "ledger": "sqlite:rollbackd.db",
+            "signing_key_file": key,
+            "checkpoint": { "file": "checkpoint", "every": "100ms" },
+            "fleets": [{ "name": "voice", "workers": "up", "drain": { "manifest": {} } }],
+        });
+        fs::write(self.path().join("rollbackd.yml"), config.to_string()).unwrap();
+    }
+
+    fn spawn(&self) -> Child {
+        Command::new(ROLLBACKD)
+            .current_dir(self.path())
+            .arg("run")
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .stderr(fs::File::create(self.path().join("log")).unwrap())
+            .spawn()
+            .unwrap()
+    }
+
+    /// Starts it, waits for a checkpoint of so many records, and lets it stop in good order.
+    async fn run(&self, records: u64) -> String {
+        let mut child = self.spawn();
+        let note = self.until_checkpoint(records).await;
+        signal(child.id(), "TERM");
+        let ended = child.wait().unwrap();
+        assert_eq!(ended.code(), Some(0), "{}", self.log());
+        note
+    }
+
+    async fn until_checkpoint(&self, records: u64) -> String {
+        wait_for("a checkpoint", Duration::from_mins(1), || self.checkpoint(records)).await
+    }
+
+    /// Starts one that must refuse, and gives its log.
+    fn refused(&self) -> String {
+        let ended = self.spawn().wait().unwrap();
+        assert_eq!(ended.code(), Some(2), "{}", self.log());
+        self.log()
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.path().join("log")).unwrap()
+    }
+
+    /// A checkpoint of at least so many records, from the running one.
+    async fn checkpoint(&self, records: u64) -> Option<String> {
+        let answer = client().get(format!("{}/api/v1/ledger/checkpoint", self.url)).send().await;
+        let note = answer.ok()?.error_for_status().ok()?.text().await.ok()?;
+        let size: u64 = note.lines().nth(1)?.parse().ok()?;
+        let kept = fs::read_to_string(self.path().join("checkpoint")).ok()?;
+        (size >= records && kept == note).then_some(note)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_whose_end_was_cut_off_is_found_by_its_checkpoint() {
+    let house = House::new();
+    let path = house.path();
+    let note = house.run(1).await;
+    fs::write(path.join("kept"), &note).unwrap();
+    let verify = "audit verify --key rollbackd.key.pub --checkpoint kept";
+    let (code, said) = say(path, verify);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("goes on from 1 checkpoint"), "{said}");
+
+    // A ledger of today, which somebody may put back in a year.
+    assert_eq!(say(path, "audit copy old.db").0, Some(0));
+    house.run(3).await;
+
+    // On demand, and for other tools.
+    let (code, note) = say(path, "audit checkpoint");
+    assert_eq!(code, Some(0), "{note}");
+    fs::write(path.join("last"), &note).unwrap();
+    assert_eq!(say(path, "audit verify --checkpoint last --checkpoint kept").0, Some(0));
+    let (_, key) = say(path, "audit checkpoint --verifier-key");
+    let origin = note.lines().next().unwrap();
+    assert!(key.starts_with(&format!("{origin}+")), "{key}");
+
+    // What is no checkpoint of this ledger.
+    let other = House::new();
+    other.run(1).await;
+    fs::copy(other.path().join("checkpoint"), path.join("other")).unwrap();
+    fs::write(path.join("forged"), note.replacen("\n4\n", "\n3\n", 1)).unwrap();
+    for (file, code, why) in [
+        ("other", 1, "not signed by a key that may"),
+        ("forged", 1, "not signed by a key that may"),
+        ("rules.yml", 2, "is no checkpoint"),
+        ("nowhere", 2, "No such file"),
+    ] {
+        let (got, said) = say(path, &format!("audit verify --checkpoint {file}"));
+        assert_eq!(got, Some(code), "{file}: {said}");
+        assert!(said.contains(why), "{file}: {said}");
+    }
+
+    // The chain holds without its end; the checkpoints say that it was longer.
+    fs::write(path.join("checkpoint"), &note).unwrap();
+    fs::rename(path.join("old.db"), path.join("rollbackd.db")).unwrap();
+    let (code, said) = say(path, "audit verify --key rollbackd.key.pub");
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = say(path, "audit verify --key rollbackd.key.pub --checkpoint last");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("last: the ledger's end was cut off: there are 2 records, and were 4"),
+        "{said}"
+    );
+    let log = house.refused();
+    assert!(log.contains("end was cut off: it had 4 records"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_key_takes_over_and_the_first_one_still_verifies_all() {
+    let house = House::new();
+    let path = house.path();
+    house.run(1).await;
+    assert_eq!(say(path, "keygen next.key").0, Some(0));
+    let rotate = "audit rotate-key --new-key next.key --reason yearly --actor ada";
+    {
+        // Not while it is used.
+        let mut child = house.spawn();
+        house.until_checkpoint(3).await;
+        let (code, said) = say(path, rotate);
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains("another rollbackd runs on the ledger"), "{said}");
+        signal(child.id(), "TERM");
+        child.wait().unwrap();
+    }
+    let (code, said) = say(path, "audit rotate-key --new-key rollbackd.key --reason none");
+    assert_eq!((code, said.as_str()), (Some(1), "both files hold the same key\n"));
+    let (code, said) = say(path, rotate);
+    assert_eq!(code, Some(0), "{said}");
+    let (_, records) = say(path, "audit export");
+    let last: Value = serde_json::from_str(records.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["event"], &last["actor"]), (&"controller.key_rotated".into(), &"ada".into()));
+
+    let log = house.refused();
+    assert!(log.contains("which is not trusted"), "the old key signs no more: {log}");
+    house.configure("next.key");
+    let note = house.run(6).await;
+    fs::write(path.join("kept"), note).unwrap();
+    for (words, code) in [
+        ("audit verify --key rollbackd.key.pub --checkpoint kept", 0),
+        ("audit verify --key rollbackd.key.pub --key next.key.pub", 0),
+        ("audit verify --key next.key.pub", 1),
+        ("audit checkpoint --signing-key next.key", 0),
+        ("audit checkpoint --signing-key rollbackd.key", 1),
+        ("audit rotate-key --new-key next.key --reason again", 1),
+        ("audit replay --key rollbackd.key.pub", 0),
+    ] {
+        let (got, said) = say(path, words);
+        assert_eq!(got, Some(code), "{words}: {said}");
+    }
+}
+
+#[test]
+fn a_ledger_of_an_earlier_release_is_read_verified_and_replayed() {
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/ledger/0.1.0-early");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    for file in ["rollbackd.db", "rollbackd.key.pub", "checkpoint"] {
+        fs::copy(kept.join(file), path.join(file)).unwrap();
+    }
+    let (code, said) = say(path, "audit verify --key rollbackd.key.pub --checkpoint checkpoint");
+    assert_eq!(code, Some(0), "{said}");
+    // Its decision was recorded without the situation: that is said, and not taken for good.
+    let (code, said) = say(path, "audit replay --key rollbackd.key.pub");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("not derivable"), "{said}");
+    assert!(
+        said.ends_with("ok: 13 records; decisions: 0 as recorded, 1 not derivable\n"),
+        "{said}"
+    );
+}
