@@ -3,7 +3,7 @@
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::adapters::clock::SystemClock;
-use crate::cli::{audit, backtest, check, judge, keygen, operate, packaging, simulate};
+use crate::cli::{audit, backtest, check, explain, judge, keygen, operate, packaging, simulate};
 use crate::ports::Clock;
 use crate::telemetry::LogArgs;
 
@@ -55,6 +55,8 @@ enum Command {
     Keygen(keygen::KeygenArgs),
     /// Show the fleets of a running rollbackd.
     Status(operate::StatusArgs),
+    /// Say why a running rollbackd acted, or why it has not yet.
+    Explain(explain::ExplainArgs),
     /// Roll back a version by hand, whatever the evidence says.
     Rollback(operate::VersionArgs),
     /// Roll back a candidate that waits for a person's word (`mode: approve`).
@@ -98,6 +100,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<u8> {
         }
         Command::Keygen(args) => Ok(keygen::run(&args, &mut out)?),
         Command::Status(args) => Ok(operate::status(&args, &mut out).await?),
+        Command::Explain(args) => Ok(explain::run(&args, &mut out).await?),
         Command::Rollback(args) => Ok(operate::versioned("rollback", &args, &mut out).await?),
         Command::Approve(args) => Ok(operate::versioned("approve", &args, &mut out).await?),
         Command::Pause(args) => Ok(operate::pause(&args, &mut out).await?),

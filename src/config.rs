@@ -213,6 +213,17 @@ pub enum WhenUnsure {
     Hold,
 }
 
+impl WhenUnsure {
+    /// As it is written.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rollback => "rollback",
+            Self::Hold => "hold",
+        }
+    }
+}
+
 /// What happens when the good version cannot carry the load in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnStartTimeout {

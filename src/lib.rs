@@ -2,8 +2,8 @@
 //! bound whether it is worse than the last good one, and takes the fleet back by draining.
 //!
 //! Dependencies point one way: `domain` ← `yaml`, `signing`, `membership` ← `rules`, `ledger`,
-//! `metrics` ← `config` ← `ports` ← `evaluate`, `adapters`, `http` ← `controller`, `cli` ← `app` ←
-//! `main`. Siblings do not import each other.
+//! `metrics` ← `config` ← `ports` ← `evaluate`, `explain`, `adapters` ← `http`, `controller`, `cli`
+//! ← `app` ← `main`. Siblings do not import each other.
 
 pub mod adapters;
 pub mod app;
@@ -12,6 +12,7 @@ pub mod config;
 pub mod controller;
 pub mod domain;
 pub mod evaluate;
+pub mod explain;
 pub mod http;
 pub mod ledger;
 pub mod membership;

@@ -10,6 +10,7 @@ pub mod audit;
 pub mod backtest;
 pub mod check;
 pub mod client;
+pub mod explain;
 pub mod judge;
 pub mod keygen;
 pub mod operate;
@@ -62,6 +63,9 @@ pub enum CommandError {
         /// What happened.
         reason: String,
     },
+    /// The running rollbackd does not tell: it does not know it, or may not.
+    #[error("{0}")]
+    Unknown(String),
     /// The output cannot be written.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),

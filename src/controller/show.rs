@@ -14,7 +14,6 @@ use crate::domain::manifest::Manifest;
 use crate::domain::rollback::Rollback;
 use crate::domain::time::Timestamp;
 use crate::evaluate::judge::{Judgement, rule_name, threshold_log10};
-use crate::evaluate::observed::RuleWatch;
 use crate::ledger::event::ACTOR;
 use crate::ledger::record::{Draft, rfc3339};
 use crate::metrics::Metrics;
@@ -23,8 +22,7 @@ use crate::ports::manifest::SignedManifest;
 use crate::ports::metrics::MetricSource;
 use crate::ports::platform::Platform;
 use crate::ports::view::{
-    BreakerView, FleetView, RollbackView, RolloutView, RuleView, ValueView, VerdictView,
-    VersionView, View,
+    BreakerView, FleetView, RollbackView, RolloutView, RuleView, VersionView, View,
 };
 use crate::rules::query::{self, SessionQueries};
 use crate::rules::{Group, SessionRule};
@@ -32,6 +30,10 @@ use crate::signing::{Signer, canonical_json};
 
 use super::fleet::Fleet;
 use super::{Controller, belongs, evidence};
+
+mod figures;
+
+use figures::{awaiting, counted_until, past, values, verdicts};
 
 /// How long a worker may believe a manifest it has.
 const MANIFEST_LIFE: Duration = Duration::from_hours(24);
@@ -107,13 +109,15 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             let groups = entry.map_or(&[][..], |entry| &entry.groups);
             let threshold =
                 entry.map_or(f64::NAN, |e| threshold_log10(e.config.false_rollback_rate, groups));
-            let held = fleet.told.get(&rollout.candidate).and_then(Decision::ground);
+            let told = fleet.told.get(&rollout.candidate);
             RolloutView {
                 candidate: rollout.candidate.to_string(),
                 baseline: rollout.baseline.as_ref().map(ToString::to_string),
                 started_at: rfc3339(rollout.started_at),
                 observe_until: rfc3339(rollout.observe_until),
-                held: held.map(|ground| ground.reason.to_owned()),
+                held: told.and_then(Decision::ground).map(|ground| ground.reason.to_owned()),
+                counted_until: counted_until(fleet, rollout).map(rfc3339),
+                decision: told.map_or("wait", Decision::name).to_owned(),
                 verdicts: verdicts(fleet, rollout, groups, threshold),
                 values: values(fleet, rollout, groups),
             }
@@ -130,6 +134,9 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             rollback: fleet.observed.history.rollback().map(|rollback| rollback.id.clone()),
             holding: self.ledger_failing.clone().or_else(|| fleet.holding.clone()),
             last_evaluation: entry.map(|entry| rfc3339(entry.last_look)),
+            when_unsure: entry.map_or("", |e| e.config.when_unsure.name()).to_owned(),
+            denied: fleet.observed.history.denied().iter().map(ToString::to_string).collect(),
+            past: past(&fleet.observed.history),
         }
     }
 
@@ -161,6 +168,9 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             bad_workers: sighting.bad_workers,
             bad_live: sighting.bad_live,
             good_workers: sighting.good_able,
+            workers_needed: rollback.workers_needed,
+            state_since: rfc3339(rollback.state_since),
+            awaiting: awaiting(rollback.state).map(ToOwned::to_owned),
         }
     }
 
@@ -218,55 +228,6 @@ fn mode_name(mode: Mode) -> &'static str {
         Mode::Approve => "approve",
         Mode::Observe => "observe",
     }
-}
-
-fn verdicts(
-    fleet: &Fleet,
-    rollout: &Rollout,
-    groups: &[Group],
-    threshold_log10: f64,
-) -> Vec<VerdictView> {
-    let watch = fleet.observed.watches.get(&rollout.candidate);
-    let watched = watch.into_iter().flat_map(|watch| &watch.groups);
-    let rules = watched.filter_map(|(index, watch)| {
-        let group = groups.get(*index)?;
-        Some(group.sessions.iter().zip(watch.rules.as_ref()?).map(move |pair| (group, pair)))
-    });
-    let view = |(group, (rule, watch)): (&Group, (&SessionRule, &RuleWatch))| {
-        let (observation, total) = (&watch.observation, watch.observation.total());
-        VerdictView {
-            rule: rule_name(group, &rule.name),
-            verdict: observation.verdict(threshold_log10).name().to_owned(),
-            baseline_log10: observation.evidence().baseline_log10,
-            ceiling_log10: observation.evidence().ceiling_log10,
-            threshold_log10,
-            control: observation.control().name().to_owned(),
-            dispersion: observation.settings().dispersion,
-            started: total.candidate.started,
-            failed: total.candidate.failed,
-            control_started: total.control.started,
-            control_failed: total.control.failed,
-        }
-    };
-    rules.flatten().map(view).collect()
-}
-
-fn values(fleet: &Fleet, rollout: &Rollout, groups: &[Group]) -> Vec<ValueView> {
-    let watch = fleet.observed.watches.get(&rollout.candidate);
-    let watched = watch.into_iter().flat_map(|watch| &watch.groups);
-    let rules = watched.filter_map(|(index, watch)| {
-        let group = groups.get(*index)?;
-        Some(group.values.iter().zip(&watch.values).map(move |(rule, seen)| ValueView {
-            rule: rule_name(group, &rule.name),
-            verdict: seen.verdict().name().to_owned(),
-            value: seen.value(),
-            escalate_above: rule.escalate_above,
-            rollback_above: rule.rollback_above,
-            for_seconds: rule.hold_for.as_secs_f64(),
-            over_since: seen.over_since().map(rfc3339),
-        }))
-    });
-    rules.flatten().collect()
 }
 
 fn sign(signer: &Signer, name: &str, fleet: &Fleet, now: Timestamp) -> Option<SignedManifest> {

@@ -12,6 +12,10 @@ use super::counts::{Counts, Tick};
 use super::scaled::Scaled;
 use super::share::{Share, Tolerance};
 
+mod growth;
+
+pub use growth::growth_log10;
+
 /// By how much an alternative multiplies the odds of a failure.
 const ALTERNATIVES: [f64; 5] = [1.5, 2.2, 4.0, 10.0, 50.0];
 

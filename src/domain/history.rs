@@ -104,10 +104,48 @@ pub struct Pause {
     pub until: Option<Timestamp>,
 }
 
+/// What became of a version, last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It carried the fleet when that was first seen.
+    Adopted,
+    /// Observed, and nothing spoke against it.
+    Promoted,
+    /// It left before it was judged.
+    Left,
+    /// Taken back.
+    RolledBack,
+}
+
+impl Outcome {
+    /// The outcome's name in the API.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Adopted => "adopted",
+            Self::Promoted => "promoted",
+            Self::Left => "left",
+            Self::RolledBack => "rolled_back",
+        }
+    }
+}
+
+/// What became of a version, and where that is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Past {
+    /// What.
+    pub outcome: Outcome,
+    /// When.
+    pub at: Timestamp,
+    /// The record that says so.
+    pub seq: u64,
+}
+
 /// One fleet's remembered state.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FleetHistory {
     promoted: Vec<Version>,
+    past: BTreeMap<Version, Past>,
     denied: BTreeSet<Version>,
     rollouts: BTreeMap<Version, Rollout>,
     regressed: BTreeSet<Version>,
@@ -130,13 +168,17 @@ impl FleetHistory {
         happening: &Happening,
     ) -> Result<(), Impossible> {
         match happening {
-            Happening::BaselineAdopted { version } => self.make_last_good(version),
+            Happening::BaselineAdopted { version } => {
+                self.make_last_good(version);
+                self.close(version, Outcome::Adopted, at, seq);
+            }
             Happening::RolloutStarted { rollout } => {
                 self.rollouts.insert(rollout.candidate.clone(), rollout.clone());
             }
             Happening::RolloutEnded { candidate } => {
                 self.under_observation(candidate)?;
                 self.end_rollout(candidate);
+                self.close(candidate, Outcome::Left, at, seq);
             }
             Happening::Regressed { candidate } => {
                 self.under_observation(candidate)?;
@@ -151,6 +193,7 @@ impl FleetHistory {
                 self.under_observation(version)?;
                 self.end_rollout(version);
                 self.make_last_good(version);
+                self.close(version, Outcome::Promoted, at, seq);
             }
             Happening::Paused { until } => self.pause = Some(Pause { until: *until }),
             Happening::Resumed => self.pause = None,
@@ -171,6 +214,7 @@ impl FleetHistory {
                 self.promoted.retain(|version| *version != rollback.bad);
                 self.denied.insert(rollback.bad.clone());
                 self.rollbacks.push(rollback.clone());
+                self.close(&rollback.bad, Outcome::RolledBack, at, seq);
             }
             Happening::RollbackMoved { id, state } => {
                 let current = self.rollbacks.last_mut();
@@ -207,6 +251,16 @@ impl FleetHistory {
     fn make_last_good(&mut self, version: &Version) {
         self.promoted.retain(|earlier| earlier != version);
         self.promoted.push(version.clone());
+    }
+
+    fn close(&mut self, version: &Version, outcome: Outcome, at: Timestamp, seq: u64) {
+        self.past.insert(version.clone(), Past { outcome, at, seq });
+    }
+
+    /// What became of each version, last.
+    #[must_use]
+    pub fn past(&self) -> &BTreeMap<Version, Past> {
+        &self.past
     }
 
     /// The newest promoted version that is not denied.
@@ -356,6 +410,19 @@ mod tests {
         assert!(!history.was_promoted(&v("v2")));
         story.push(allowed);
         assert_eq!(told(&story), Err(Impossible::Allowed(v("v2"))), "nobody denies it");
+    }
+
+    #[test]
+    fn what_became_of_a_version_is_what_came_last_with_the_record_that_says_so() {
+        let history = told(&[
+            Happening::BaselineAdopted { version: v("v1") },
+            Happening::BaselineAdopted { version: v("v2") },
+            Happening::RollbackChosen { rollback: rollback("v2", "v1") },
+        ])
+        .unwrap();
+        let past = |version| history.past()[&v(version)];
+        assert_eq!((past("v1").outcome, past("v1").seq), (Outcome::Adopted, 1));
+        assert_eq!((past("v2").outcome, past("v2").seq), (Outcome::RolledBack, 3));
     }
 
     #[test]

@@ -204,6 +204,21 @@ impl Observation {
         &self.ticks
     }
 
+    /// The last ticks that together have `sessions_min` sessions of the candidate, or all of
+    /// them: how many they are, and their sum (`live` sums means).
+    #[must_use]
+    pub fn recent(&self, sessions_min: u64) -> (usize, Tick) {
+        let mut sum = Tick::default();
+        for (taken, tick) in self.ticks.iter().rev().enumerate() {
+            if sum.candidate.started >= sessions_min {
+                return (taken, sum);
+            }
+            sum.candidate += tick.candidate;
+            sum.control += tick.control;
+        }
+        (self.ticks.len(), sum)
+    }
+
     /// What the detector was made with, the dispersion measured.
     #[must_use]
     pub fn settings(&self) -> &DetectorSettings {
@@ -275,6 +290,18 @@ mod tests {
             watch.observe((tick % 2 == 1).then(|| counts(40, 1)), None);
             assert_eq!(watch.was_seen(), tick == 239, "tick {tick}");
         }
+    }
+
+    #[test]
+    fn the_recent_ticks_are_the_last_ones_with_enough_sessions() {
+        let mut watch = observation(Vec::new());
+        assert_eq!(watch.recent(50).0, 0);
+        for failed in 0..5 {
+            watch.observe(Some(counts(20, failed)), Some(counts(10, 0)));
+        }
+        let (ticks, sum) = watch.recent(50);
+        assert_eq!((ticks, sum.candidate.started, sum.candidate.failed), (3, 60, 4 + 3 + 2));
+        assert_eq!(watch.recent(1000).0, 5);
     }
 
     #[test]

@@ -253,7 +253,7 @@ pub(super) async fn checkpoint<L: Ledger>(
         })
 }
 
-fn named(path: Result<Path<String>, PathRejection>) -> Result<String, Problem> {
+pub(super) fn named(path: Result<Path<String>, PathRejection>) -> Result<String, Problem> {
     path.map(|Path(name)| name).map_err(|rejection| Problem::bad(rejection.body_text()))
 }
 

@@ -14,6 +14,7 @@ mod alerts;
 mod api;
 mod claim;
 mod etag;
+mod explain;
 mod guard;
 mod health;
 mod membership;

@@ -7,7 +7,7 @@ use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
 use super::problem::ProblemDocument;
-use super::{alerts, api, guard, health, membership, operate};
+use super::{alerts, api, explain, guard, health, membership, operate};
 
 /// What needs no role: it tells nothing, or carries a proof of its own.
 const OPEN: [&str; 4] =
@@ -29,6 +29,7 @@ const OPEN: [&str; 4] =
         alerts::receive,
         api::fleets,
         api::fleet,
+        explain::explain,
         api::manifest,
         operate::act,
         api::rollbacks,

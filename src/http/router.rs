@@ -10,9 +10,12 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
 
 use super::api::Archive;
+use super::explain::Witness;
 use super::guard::guarded;
 use super::refusals::Refusals;
-use super::{App, Problem, Shared, alerts, api, etag, guard, health, membership, openapi, operate};
+use super::{
+    App, Problem, Shared, alerts, api, etag, explain, guard, health, membership, openapi, operate,
+};
 use crate::domain::role::Role;
 use crate::ports::ledger::Ledger;
 
@@ -33,11 +36,15 @@ pub fn router<L: Ledger>(shared: Shared<L>) -> Router {
         refusals_logged: Refusals::default(),
         malformed_logged: AtomicBool::new(false),
     });
+    let witness = Witness { app: Arc::clone(&app), ledger: Arc::clone(&archive.ledger) };
+    let explain = Router::new()
+        .route("/api/v1/fleets/{fleet}/explain", get(explain::explain::<L>))
+        .with_state(witness);
     let ledger = Router::new()
         .route("/api/v1/ledger", get(api::ledger::<L>))
         .route("/api/v1/ledger/checkpoint", get(api::checkpoint::<L>))
         .with_state(archive);
-    let readers = readers().with_state(Arc::clone(&app)).merge(ledger);
+    let readers = readers().with_state(Arc::clone(&app)).merge(ledger).merge(explain);
     open()
         .merge(guarded(&app, None, Router::new().route("/api/v1/caller", get(guard::caller))))
         .merge(guarded(&app, Some(Role::Alert), alerters()))

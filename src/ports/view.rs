@@ -54,6 +54,25 @@ pub struct FleetView {
     pub holding: Option<String>,
     /// RFC 3339.
     pub last_evaluation: Option<String>,
+    /// `rollback` or `hold`: what is done with a candidate still suspect when observation ends.
+    pub when_unsure: String,
+    /// Versions that the manifest denies, seen or not.
+    pub denied: Vec<String>,
+    /// What became of each version that is known, last.
+    pub past: Vec<PastView>,
+}
+
+/// What became of a version.
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
+pub struct PastView {
+    /// The version.
+    pub version: String,
+    /// `adopted`, `promoted`, `left` or `rolled_back`.
+    pub outcome: String,
+    /// RFC 3339.
+    pub at: String,
+    /// The record that says so.
+    pub seq: u64,
 }
 
 /// One version of a fleet.
@@ -83,6 +102,10 @@ pub struct RolloutView {
     /// What was last decided instead of waiting, promoting or rolling back: why it is held, or
     /// what a person must do. None while it is watched.
     pub held: Option<String>,
+    /// Up to when every rule has counted, RFC 3339; none before the first tick.
+    pub counted_until: Option<String>,
+    /// `escalate` or `hold` where it is held; else `wait`.
+    pub decision: String,
     /// Each session rule's verdict.
     pub verdicts: Vec<VerdictView>,
     /// Each value rule's verdict.
@@ -133,6 +156,40 @@ pub struct VerdictView {
     pub control_started: u64,
     /// Sessions of the control that failed in the same ticks.
     pub control_failed: u64,
+    /// Sessions that dead workers of the candidate took with them.
+    pub dropped: u64,
+    /// How many times the baseline's share is allowed; none: no such test.
+    pub tolerance: Option<f64>,
+    /// The share that is allowed; none: no such test.
+    pub ceiling: Option<f64>,
+    /// Length of a tick.
+    pub interval_seconds: f64,
+    /// Ticks counted.
+    pub ticks: u64,
+    /// Successive last ticks without a sample of the candidate.
+    pub silent_ticks: u32,
+    /// The last ticks, to judge by how things go at present.
+    pub recent: RecentView,
+}
+
+/// The last ticks with a hundred sessions of the candidate, or all of them.
+#[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
+pub struct RecentView {
+    /// How many.
+    pub ticks: u64,
+    /// Sessions the candidate started in them.
+    pub started: u64,
+    /// Sessions of the candidate that failed.
+    pub failed: u64,
+    /// Sessions the control started.
+    pub control_started: u64,
+    /// Sessions of the control that failed.
+    pub control_failed: u64,
+    /// log10 of what each further session of the candidate adds to the evidence against the
+    /// baseline's share, if things go on like this.
+    pub baseline_growth_log10: Option<f64>,
+    /// The same for the evidence against the ceiling.
+    pub ceiling_growth_log10: Option<f64>,
 }
 
 /// One rollback.
@@ -161,6 +218,12 @@ pub struct RollbackView {
     pub bad_live: f64,
     /// Workers of the good version alive.
     pub good_workers: u32,
+    /// Workers of the good version that can carry the load.
+    pub workers_needed: u32,
+    /// Since when it is in its state, RFC 3339.
+    pub state_since: String,
+    /// What a stuck one waits for: `capacity` or `emptiness`.
+    pub awaiting: Option<String>,
 }
 
 /// One rule in force.

@@ -19,9 +19,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("config",     &["domain", "yaml", "rules"]),
     ("ports",      &["domain", "ledger"]),
     ("evaluate",   &["domain", "rules", "config", "ports"]),
+    ("explain",    &["domain", "ledger", "ports"]),
     ("controller", &["domain", "signing", "metrics", "ledger", "rules", "config", "ports", "evaluate"]),
     ("adapters",   &["domain", "signing", "ledger", "ports"]),
-    ("http",       &["domain", "membership", "metrics", "ledger", "ports"]),
+    ("http",       &["domain", "membership", "metrics", "ledger", "ports", "explain"]),
     ("cli",        &["domain", "yaml", "signing", "ledger", "rules", "config", "ports", "adapters", "evaluate", "plot", "simulate"]),
 ];
 

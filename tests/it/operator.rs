@@ -40,6 +40,16 @@ async fn a_paused_fleet_is_rolled_back_once_an_operator_resumes_it() {
         "{said}"
     );
     assert!(said.contains("observing v2 until"), "{said}");
+    let (code, said) = say(&fleet, &["explain", "voice"]);
+    assert_eq!(code, Some(0), "{said}");
+    for part in [
+        "An operator has paused it until it is resumed",
+        "Nothing is done about v2: would roll back; an operator has paused it.",
+        "sessions of v2 failed",
+        "2,000 to 1 convicts",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
 
     let (code, said) = say(&fleet, &[&["resume", "voice"], &because[..]].concat());
     assert_eq!((code, said.as_str()), (Some(0), "voice: resumed\n"));
@@ -58,5 +68,16 @@ async fn a_paused_fleet_is_rolled_back_once_an_operator_resumes_it() {
     let (code, said) =
         say(&fleet, &[&["allow", "voice", "--version", "v2"], &because[..]].concat());
     assert_eq!((code, said.as_str()), (Some(0), "voice: v2 is allowed again\n"));
+    let (code, said) = say(&fleet, &["explain", "voice", "v2"]);
+    assert_eq!(code, Some(0), "{said}");
+    for part in ["v2 was rolled back to v1 at", "nothing of v2 was left", " then: ", "Against v1"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(!said.contains("v2 is denied"), "{said}");
+    let (code, said) = say(&fleet, &["explain", "voice", "v1"]);
+    assert!(code == Some(0) && said.contains("taken as good without being judged"), "{said}");
+    let (code, said) = say(&fleet, &["explain", "voice", "v7"]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("no version `v7`; there are `v1`, `v2`"), "{said}");
     assert!(fleet.audit().status.success());
 }
