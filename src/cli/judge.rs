@@ -140,11 +140,8 @@ fn read_history(args: &JudgeArgs, path: &Path) -> Result<Vec<Counts>, CommandErr
 fn chunked(past: &[Counts], chunks: u32) -> Vec<Counts> {
     let chunks = usize::try_from(chunks).unwrap_or(usize::MAX).max(1);
     let size = past.len().div_ceil(chunks).max(1);
-    let sum = |ticks: &[Counts]| {
-        let sum = ticks.iter().fold(Counts::default(), |sum, tick| sum + *tick);
-        // A mean over the chunk, as over a tick.
-        Counts { live: sum.live / ticks.len() as f64, ..sum }
-    };
+    // Live sessions add up as in a pooled tick: they are at risk for all of the chunk.
+    let sum = |ticks: &[Counts]| ticks.iter().fold(Counts::default(), |sum, tick| sum + *tick);
     past.chunks(size).map(sum).collect()
 }
 

@@ -62,6 +62,7 @@ pub struct Observation {
 
 impl Observation {
     /// Begins with the baseline's past, cut into as many chunks as the observation has ticks.
+    /// `live` of a chunk is summed over its ticks, as in a pooled one.
     ///
     /// The dispersion is measured on that past unless `settings.dispersion` is above 1 already.
     #[must_use]

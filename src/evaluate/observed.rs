@@ -74,10 +74,13 @@ impl RuleWatch {
         span: Span,
         fleet: &str,
         rollout: &Rollout,
-        ticks: u32,
+        (ticks, interval): (u32, Duration),
     ) -> Self {
         let baseline = rollout.baseline.as_ref().map(|baseline| table.row(fleet, baseline));
-        let chunk = |end| baseline.and_then(|row: Row<'_>| row.at(end)).unwrap_or_default().counts;
+        let chunk = |end| {
+            let counts = baseline.and_then(|row: Row<'_>| row.at(end)).unwrap_or_default().counts;
+            as_ticks(counts, span.window, interval)
+        };
         // A baseline without any sample in that time has no past to compare with.
         let known = baseline.is_some_and(|row| span.ends().any(|end| row.at(end).is_some()));
         let past: Vec<Counts> = if known { span.ends().map(chunk).collect() } else { Vec::new() };
@@ -113,6 +116,13 @@ impl GroupWatch {
         let values = group.values.iter().map(observation).collect();
         Self { cursor: start, rules: None, values_cursor: start, values }
     }
+}
+
+/// A chunk of history beside a tick of an observation: as if the ticks in it were pooled. Live
+/// sessions, a mean over the chunk, are at risk for all of its length.
+fn as_ticks(chunk: Counts, window: Duration, interval: Duration) -> Counts {
+    let ticks = window.as_secs_f64() / interval.as_secs_f64().max(1e-3);
+    Counts { live: chunk.live * ticks, ..chunk }
 }
 
 /// Ticks in an observation.
@@ -217,6 +227,7 @@ impl Observed {
                 continue;
             }
             let rules = group.1.sessions.iter().zip(tables);
+            let ticks = (ticks, group.1.interval);
             let rules =
                 rules.map(|(rule, table)| RuleWatch::new(rule, table, span, name, rollout, ticks));
             watch.rules = Some(rules.collect());
@@ -374,6 +385,14 @@ mod tests {
             first_seen: first.map(Timestamp::from_millis),
             ..VersionSeen::default()
         }
+    }
+
+    #[test]
+    fn live_sessions_of_the_past_weigh_by_how_long_its_chunks_are() {
+        let chunk = Counts { started: 90, failed: 2, live: 180.0 };
+        let (tick, window) = (Duration::from_secs(15), Duration::from_secs(90));
+        assert_eq!(as_ticks(chunk, tick, tick), chunk);
+        assert_eq!(as_ticks(chunk, window, tick), Counts { live: 1080.0, ..chunk });
     }
 
     #[test]

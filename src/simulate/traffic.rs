@@ -222,7 +222,12 @@ impl Scenario {
         if self.history_seconds > 0.0 {
             let chunk = self.history_seconds / ticks as f64;
             let mut past = Sessions::settled(random, traffic, chunk, baseline_share);
-            rollout.history = (0..ticks).map(|_| past.next(1.0, baseline_share).counts).collect();
+            // As long at risk as the ticks in it together.
+            let long = chunk / tick_seconds;
+            rollout.history = (0..ticks)
+                .map(|_| past.next(1.0, baseline_share).counts)
+                .map(|counts| Counts { live: counts.live * long, ..counts })
+                .collect();
         }
         let mut candidate = Sessions::fresh(random, traffic, tick_seconds);
         let fails =

@@ -70,9 +70,12 @@ fn healthy_candidates_are_not_convicted_whatever_the_traffic_does() {
 
 #[test]
 fn a_threefold_failure_rate_is_found_in_every_run() {
-    for seed in 0..20 {
-        let worse = scenario(4.0, 0.5, Shape::HALF);
-        let worse = Scenario { candidate_share: 3.0 * FAIL_SHARE, ..worse };
-        assert!(is_convicted(&worse, seed), "seed {seed}");
+    // Against the baseline beside it, and against its past when it is gone.
+    for shape in [Shape::HALF, Shape::SWITCHED] {
+        for seed in 0..20 {
+            let worse = scenario(4.0, 0.5, shape);
+            let worse = Scenario { candidate_share: 3.0 * FAIL_SHARE, ..worse };
+            assert!(is_convicted(&worse, seed), "{shape:?}, seed {seed}");
+        }
     }
 }
