@@ -187,7 +187,8 @@ fn entries(
     }
     let wanted = |name: &str| args.fleet.as_ref().is_none_or(|fleet| fleet == name);
     let fleets = config.fleets.iter().filter(|fleet| wanted(fleet.name.as_str()));
-    let entries: Vec<Entry> = fleets.map(|fleet| Entry::new(fleet, rules)).collect();
+    let entries: Vec<Entry> =
+        fleets.map(|fleet| Entry::new(fleet, rules, config.breaker)).collect();
     if let (Some(fleet), true) = (&args.fleet, entries.is_empty()) {
         return Err(NoBacktest::NoSuchFleet(fleet.clone()));
     }

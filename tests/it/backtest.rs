@@ -174,6 +174,19 @@ async fn every_rollout_is_found_and_decided_as_it_would_have_been() {
 }
 
 #[tokio::test]
+async fn many_fleets_that_regress_at_once_are_held_back_as_they_would_have_been() {
+    let begin = begin();
+    let server = prometheus(begin, &["f1", "f2", "f3", "f4", "f5"], &[]).await;
+    let ran = Setup::new(&server.url, begin).backtest(&["--format", "json"]).await;
+    let found = document(&ran);
+    let bad = || found["rollouts"].as_array().unwrap().iter().filter(|r| r["candidate"] == "v3");
+    let rolled_back = bad().filter(|rollout| rollout["end"] == "rolled back").count();
+    let held_back = bad()
+        .filter(|rollout| rollout["decisions"].to_string().contains("many fleets regress at once"));
+    assert!(rolled_back <= 3 && rolled_back + held_back.count() == 5, "{found:#}");
+}
+
+#[tokio::test]
 async fn a_server_that_limits_samples_is_asked_for_less_until_it_answers() {
     let begin = begin();
     let whole = prometheus(begin, &["eu"], &[]).await;

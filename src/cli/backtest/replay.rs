@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use super::story::{End, Series, Story, Told};
 use crate::config::{FleetConfig, Mode};
-use crate::domain::decision::{Decision, Situation, decide};
+use crate::domain::breaker::{Breaker, Regressions};
+use crate::domain::decision::{Decision, ONE_OF_MANY, decide};
 use crate::domain::history::{Happening, Rollout};
 use crate::domain::rollback::{Rollback, State};
 use crate::domain::time::Timestamp;
 use crate::domain::version::Version;
 use crate::evaluate::answers::{self, Table, Values, VersionSeen};
-use crate::evaluate::judge::{Ahead, judge, threshold_log10};
+use crate::evaluate::judge::{Ahead, Judgement, judge, threshold_log10};
 use crate::evaluate::observed::{ABSENT_LOOKS_MAX, GroupWatch, Observed, observation_ticks};
 use crate::evaluate::plan::{Answer, Plan, RuleAnswer, Span};
 use crate::ports::metrics::MetricError;
@@ -29,10 +30,11 @@ pub(super) struct Entry {
     /// The shortest tick: there is a look at every end of one.
     pub(super) interval: Duration,
     threshold: f64,
+    breaker: Breaker,
 }
 
 impl Entry {
-    pub(super) fn new(config: &FleetConfig, rules: &RuleSet) -> Self {
+    pub(super) fn new(config: &FleetConfig, rules: &RuleSet, breaker: Breaker) -> Self {
         let groups = rules.groups.iter().filter(|group| group.fleet == config.name);
         let groups: Vec<Group> = groups.cloned().collect();
         let interval = groups.iter().map(|group| group.interval).min();
@@ -42,6 +44,7 @@ impl Entry {
             interval: interval.unwrap_or(Duration::from_secs(15)),
             threshold: threshold_log10(config.false_rollback_rate, &groups),
             groups,
+            breaker,
         }
     }
 
@@ -51,6 +54,9 @@ impl Entry {
         u64::try_from(looks).unwrap_or(u64::MAX).saturating_add(1)
     }
 }
+
+/// A fleet, a rollout of it, and what the rules say.
+type Judged = (String, Rollout, Judgement);
 
 /// What came of one entry.
 pub(super) struct Replayed {
@@ -218,9 +224,32 @@ impl<'e> Replay<'e> {
                 count(&mut self.series, &self.fleets, table, at);
             }
         }
+        let entry = self.entry;
+        let mut judged = Vec::new();
         for (name, fleet) in &mut self.fleets {
-            fleet.decide(name, self.entry, at, &mut self.stories);
+            judged.extend(fleet.judge(name, entry, at));
         }
+        let one_of_many = entry.breaker.is_open(self.regressions(at));
+        for (name, rollout, judgement) in judged {
+            if let Some(fleet) = self.fleets.get_mut(&name) {
+                fleet.decide(entry, (&rollout, &judgement), one_of_many, at, &mut self.stories);
+            }
+        }
+    }
+
+    /// How many fleets of the entry regressed of late, and of how many.
+    fn regressions(&self, at: Timestamp) -> Regressions {
+        let mut seen = Regressions::default();
+        for fleet in self.fleets.values() {
+            let regressed = fleet.observed.history.regressed_at();
+            let regressed = regressed.is_some_and(|when| self.entry.breaker.counts(when, at));
+            let alive = fleet.observed.seen.values().any(|version| !version.workers.is_empty());
+            if regressed || alive {
+                seen.fleets += 1;
+                seen.regressed += usize::from(regressed);
+            }
+        }
+        seen
     }
 }
 
@@ -359,33 +388,58 @@ impl Fleet {
         });
     }
 
-    fn decide(&mut self, name: &str, entry: &Entry, at: Timestamp, stories: &mut [Story]) {
+    /// What the rules say of each candidate; notes those that regress for the first time.
+    fn judge(&mut self, name: &str, entry: &Entry, at: Timestamp) -> Vec<Judged> {
         let rollouts: Vec<Rollout> = self.observed.history.rollouts().values().cloned().collect();
+        let mut judged = Vec::new();
         for rollout in rollouts {
-            let Some(index) = self.open.get(&rollout.candidate).copied() else { continue };
-            let Some(story) = stories.get_mut(index) else { continue };
-            let Entry { config, groups, threshold, .. } = entry;
+            let Entry { groups, threshold, .. } = entry;
             let mut ahead = Ahead::new();
             let judgement = judge(&self.observed, name, groups, &rollout, *threshold, &mut ahead);
-            let situation: Situation = self.observed.situation(config, &rollout, &judgement, at);
-            let decision = decide(&situation);
-            story.follow(groups, &judgement, *threshold, at);
-            story.tell(Told::of(&decision, &judgement, groups, at));
-            match decision {
-                Decision::Promote => {
-                    story.end = End::Promoted { at };
-                    self.open.remove(&rollout.candidate);
-                    self.apply(&Happening::Promoted { version: rollout.candidate }, at);
-                }
-                Decision::RollBack(_) => {
-                    let rule = story.convict(&judgement, at);
-                    self.open.remove(&rollout.candidate);
-                    let run = OnTheRun { story: index, rule, absent_looks: 0 };
-                    self.on_the_run.insert(rollout.candidate.clone(), run);
-                    self.roll_back(&rollout, at);
-                }
-                Decision::Wait | Decision::Escalate(_) | Decision::Hold(_) => {}
+            let candidate = &rollout.candidate;
+            if judgement.has_regressed() && !self.observed.history.has_regressed(candidate) {
+                self.apply(&Happening::Regressed { candidate: candidate.clone() }, at);
             }
+            judged.push((name.to_owned(), rollout, judgement));
+        }
+        judged
+    }
+
+    fn decide(
+        &mut self,
+        entry: &Entry,
+        (rollout, judgement): (&Rollout, &Judgement),
+        one_of_many: bool,
+        at: Timestamp,
+        stories: &mut [Story],
+    ) {
+        let Some(index) = self.open.get(&rollout.candidate).copied() else { return };
+        let Some(story) = stories.get_mut(index) else { return };
+        let mut situation = self.observed.situation(&entry.config, rollout, judgement, at);
+        situation.one_of_many |= one_of_many;
+        let decision = decide(&situation);
+        story.follow(&entry.groups, judgement, entry.threshold, at);
+        story.tell(Told::of(&decision, judgement, &entry.groups, at));
+        let candidate = rollout.candidate.clone();
+        match decision {
+            Decision::Promote => {
+                story.end = End::Promoted { at };
+                self.open.remove(&candidate);
+                self.apply(&Happening::Promoted { version: candidate }, at);
+            }
+            Decision::RollBack(_) => {
+                let rule = story.convict(judgement, at);
+                self.open.remove(&candidate);
+                let run = OnTheRun { story: index, rule, absent_looks: 0 };
+                self.on_the_run.insert(candidate, run);
+                self.roll_back(rollout, at);
+            }
+            Decision::Escalate(ground) if ground.reason == ONE_OF_MANY => {
+                if !self.observed.history.is_held_back(&candidate) {
+                    self.apply(&Happening::HeldBack { candidate }, at);
+                }
+            }
+            Decision::Wait | Decision::Escalate(_) | Decision::Hold(_) => {}
         }
     }
 
