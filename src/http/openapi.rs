@@ -55,6 +55,8 @@ impl Modify for Guarded {
         let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
         let components = openapi.components.get_or_insert_default();
         components.add_security_scheme("token", SecurityScheme::Http(bearer));
+        let basic = HttpBuilder::new().scheme(HttpAuthScheme::Basic).build();
+        components.add_security_scheme("user", SecurityScheme::Http(basic));
         let guarded = |path: &str| !OPEN.contains(&path);
         for (_, item) in openapi.paths.paths.iter_mut().filter(|(path, _)| guarded(path)) {
             for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
@@ -78,8 +80,9 @@ fn guard_operation(operation: &mut Operation) {
         operation.responses.responses.entry(status.to_owned()).or_insert(response.into());
     }
     // None is fine too where the config gives roles to those without credentials.
-    let token = SecurityRequirement::new::<_, [&str; 0], &str>("token", []);
-    operation.security = Some(vec![SecurityRequirement::default(), token]);
+    let [token, user] =
+        ["token", "user"].map(|s| SecurityRequirement::new::<_, [&str; 0], &str>(s, []));
+    operation.security = Some(vec![SecurityRequirement::default(), token, user]);
 }
 
 /// This description, in `OpenAPI` 3.1.

@@ -197,8 +197,12 @@ fn text(field: &str, value: &str, chars_max: usize) -> Result<String, Problem> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::bench;
+    use std::collections::BTreeMap;
+
+    use super::super::testing::{bench, bench_for};
+    use super::super::{Access, User};
     use super::*;
+    use crate::domain::role::{Role, Roles};
     use crate::domain::time::Timestamp;
 
     const JSON: (&str, &str) = ("content-type", "application/json; charset=utf-8");
@@ -228,6 +232,25 @@ mod tests {
             assert_eq!(order.act, Act::Pause { until });
             assert_eq!((order.actor.as_str(), order.reason.as_str()), ("ada", "noisy night"));
         }
+    }
+
+    #[tokio::test]
+    async fn who_has_proved_a_name_is_recorded_by_that_one() {
+        let hash = bcrypt::hash("her own", 4).unwrap();
+        let user = User { hash, roles: Roles::NONE.and(Role::Operate) };
+        let users = BTreeMap::from([("ada".to_owned(), user)]);
+        let mut bench = bench_for(Access::default().with_users(users));
+        let mut inbox = std::mem::replace(&mut bench.inbox, tokio::sync::mpsc::channel(1).1);
+        let by_ada = ("authorization", "Basic YWRhOmhlciBvd24=");
+        let body = r#"{"reason": "r", "actor": "eve"}"#;
+        let controller = async {
+            let Some(Message::Order(order, reply)) = inbox.recv().await else { panic!() };
+            reply.send(Ok("paused".to_owned())).unwrap();
+            order.actor
+        };
+        let headers = [JSON, by_ada];
+        let (answer, actor) = tokio::join!(bench.send("POST", PAUSE, &headers, body), controller);
+        assert_eq!((actor.as_str(), &answer.json()["actor"]), ("ada", &"ada".into()));
     }
 
     #[tokio::test]
