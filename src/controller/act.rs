@@ -34,7 +34,10 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
     pub(super) async fn append(&mut self, drafts: Vec<Draft>) -> Result<bool, Stop> {
         let count = drafts.len() as u64;
         match self.ports.ledger.append(self.last_seq, drafts).await {
-            Ok(_) => {
+            Ok(records) => {
+                for record in &records {
+                    self.chronicle.take(record);
+                }
                 self.last_seq += count;
                 self.ports.metrics.records_appended(count);
                 if self.ledger_failing.take().is_some() {
@@ -122,6 +125,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         }
         let (bad, live) = (rollback.bad.clone(), sighting.bad_live);
         self.ports.metrics.set_draining_sessions(name, bad.as_str(), live);
+        fleet.saw_live(&rollback.id, now, live);
         self.drive(name, Event::Seen(sighting), now).await?;
         // After a restart, or where a step settles by itself and its record failed before.
         self.drive(name, Event::Settled, now).await

@@ -1,6 +1,7 @@
 //! From an answer to decisions: discover, take the ticks, judge, and do what the table says.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{info, warn};
@@ -212,6 +213,12 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         let sentence = evidence::sentence(config, groups, rollout, judgement, &decision);
         let evidence = evidence::record(config, groups, judgement, situation);
         let draft = show::decided(at, name, event, rollout, &decision, &sentence, evidence);
+        let ends = matches!(&decision, Decision::Promote | Decision::RollBack(_));
+        if let Some(fleet) = self.fleets.get_mut(name).filter(|_| ends) {
+            let threshold = threshold_log10(config.false_rollback_rate, groups);
+            let judged = show::judged(fleet, rollout, groups, judgement, threshold, at);
+            fleet.judged = Some(Arc::new(judged));
+        }
         match &decision {
             Decision::Promote => {
                 info!(fleet = name, version = %candidate, "promoted");

@@ -1,15 +1,18 @@
 //! One fleet while the controller runs: what is known of it, and what is being done about it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::decision::Decision;
 use crate::domain::membership::Member;
 use crate::domain::rollback::{Rollback, Sighting};
+use crate::domain::thinned::Thinned;
 use crate::domain::time::Timestamp;
 use crate::domain::version::Version;
 use crate::evaluate::answers::VersionSeen;
 use crate::evaluate::observed::Observed;
+use crate::ports::view::{LiveView, RolloutView};
 
 /// A worker not heard for this long no longer speaks for its version.
 const MEMBER_FRESH: Duration = Duration::from_secs(90);
@@ -32,6 +35,10 @@ pub(crate) struct Fleet {
     pub(crate) holding: Option<String>,
     /// The last look that a rollback was shown.
     pub(crate) confirmed_at: Timestamp,
+    /// Sessions live on the bad version of the last rollback that was looked at.
+    live: (String, Thinned<LiveView>),
+    /// The candidate judged last, as it was then: to be shown.
+    pub(crate) judged: Option<Arc<RolloutView>>,
 }
 
 /// How far an effect has come.
@@ -92,6 +99,19 @@ impl Fleet {
         for member in self.members.values_mut() {
             member.heard_at = member.heard_at.min(now);
         }
+    }
+
+    /// Remembers how many sessions a look found on the bad version.
+    pub(crate) fn saw_live(&mut self, rollback: &str, at: Timestamp, live: f64) {
+        if self.live.0 != rollback {
+            self.live = (rollback.to_owned(), Thinned::default());
+        }
+        self.live.1.push(LiveView { at_seconds: at.as_millis() as f64 / 1000.0, live });
+    }
+
+    /// Sessions live on the bad version since the rollback began, as far as it was looked at.
+    pub(crate) fn live_since(&self, rollback: &str) -> Arc<Vec<LiveView>> {
+        if self.live.0 == rollback { self.live.1.points() } else { Arc::default() }
     }
 
     /// Remembers a worker that spoke.

@@ -13,6 +13,7 @@
 
 mod act;
 mod breaker;
+mod chronicle;
 mod decide;
 mod evidence;
 mod fleet;
@@ -48,6 +49,7 @@ use crate::ports::view::View;
 use crate::rules::{Group, RuleSet};
 use crate::signing::Signer;
 
+use chronicle::Chronicle;
 use fleet::Fleet;
 
 /// Two looks out of turn are at least this far apart: a flood of webhooks is one look a second.
@@ -155,6 +157,7 @@ pub struct Controller<S, P, L> {
     breaker: Breaker,
     fleets: BTreeMap<String, Fleet>,
     last_seq: u64,
+    chronicle: Chronicle,
     ready: bool,
     /// Why the ledger takes no records.
     ledger_failing: Option<String>,
@@ -174,6 +177,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             breaker: Breaker::default(),
             fleets: BTreeMap::new(),
             last_seq: 0,
+            chronicle: Chronicle::default(),
             ready: false,
             ledger_failing: None,
             reports: mpsc::channel(REPORTS_MAX),
@@ -192,6 +196,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
     /// When the record does not read or cannot have happened.
     pub fn replay(&mut self, record: &Record) -> Result<(), Stop> {
         self.last_seq = record.seq;
+        self.chronicle.take(record);
         if let Some(told) = event::from_record(record)? {
             let fleet = self.fleets.entry(told.fleet).or_default();
             fleet

@@ -33,6 +33,7 @@ use super::{Controller, belongs, evidence};
 
 mod figures;
 
+pub(super) use figures::judged;
 use figures::{awaiting, counted_until, past, values, verdicts};
 
 /// How long a worker may believe a manifest it has.
@@ -86,6 +87,9 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
                 .collect(),
             rollbacks,
             rules: self.rule_views(),
+            last_seq: self.last_seq,
+            recent: self.chronicle.recent(),
+            rollouts: self.chronicle.rollouts(),
         };
         self.ports.view.send_replace(Arc::new(view));
     }
@@ -137,6 +141,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             when_unsure: entry.map_or("", |e| e.config.when_unsure.name()).to_owned(),
             denied: fleet.observed.history.denied().iter().map(ToString::to_string).collect(),
             past: past(&fleet.observed.history),
+            judged: fleet.judged.clone(),
         }
     }
 
@@ -171,6 +176,8 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             workers_needed: rollback.workers_needed,
             state_since: rfc3339(rollback.state_since),
             awaiting: awaiting(rollback.state).map(ToOwned::to_owned),
+            steps: self.chronicle.steps(&rollback.id),
+            live: fleet.live_since(&rollback.id),
         }
     }
 

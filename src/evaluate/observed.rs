@@ -12,9 +12,11 @@ use crate::domain::decision::Situation;
 use crate::domain::evidence::{DetectorSettings, POOL_SESSIONS};
 use crate::domain::history::{FleetHistory, Happening, Rollout};
 use crate::domain::observation::Observation;
+use crate::domain::thinned::Thinned;
 use crate::domain::time::Timestamp;
 use crate::domain::value::{ValueLimits, ValueObservation};
 use crate::domain::version::Version;
+use crate::ports::view::PointView;
 use crate::rules::{Group, SessionRule, ValueRule};
 
 use super::answers::{Cell, Row, Table, Values, VersionSeen};
@@ -53,6 +55,8 @@ pub(crate) struct GroupWatch {
     pub(crate) cursor: Timestamp,
     /// In the order of the group's session rules; `None` until the history was read.
     pub(crate) rules: Option<Vec<RuleWatch>>,
+    /// How each session rule came to where it is, for people to look at.
+    pub(crate) courses: Vec<Thinned<PointView>>,
     /// The end of the last tick that the value rules have taken.
     pub(crate) values_cursor: Timestamp,
     /// In the order of the group's value rules.
@@ -95,6 +99,20 @@ impl RuleWatch {
         Self { observation, dropped: 0 }
     }
 
+    /// What it has counted until `end`, when the last tick ended.
+    pub(crate) fn point(&self, end: Timestamp) -> PointView {
+        let (total, evidence) = (self.observation.total(), self.observation.evidence());
+        PointView {
+            at_seconds: end.as_millis() as f64 / 1000.0,
+            started: total.candidate.started,
+            failed: total.candidate.failed,
+            control_started: total.control.started,
+            control_failed: total.control.failed,
+            baseline_log10: evidence.baseline_log10,
+            ceiling_log10: evidence.ceiling_log10,
+        }
+    }
+
     fn take(&mut self, candidate: Option<Cell>, baseline: Option<Cell>) {
         self.dropped += candidate.map_or(0, |cell| cell.dropped);
         let counts = |cell: Option<Cell>| cell.map(|cell| cell.counts);
@@ -114,7 +132,7 @@ impl GroupWatch {
             })
         };
         let values = group.values.iter().map(observation).collect();
-        Self { cursor: start, rules: None, values_cursor: start, values }
+        Self { cursor: start, rules: None, courses: Vec::new(), values_cursor: start, values }
     }
 }
 
@@ -243,6 +261,10 @@ impl Observed {
             let Some(rules) = &mut watch.rules else { continue };
             for end in span.ends().filter(|end| *end > watch.cursor) {
                 take_tick(rules, tables, name, rollout, end);
+                watch.courses.resize_with(rules.len(), Thinned::default);
+                for (course, rule) in watch.courses.iter_mut().zip(&*rules) {
+                    course.push(rule.point(end));
+                }
             }
             watch.cursor = watch.cursor.max(span.last);
         }

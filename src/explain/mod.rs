@@ -6,7 +6,7 @@
 mod figures;
 mod rule;
 mod state;
-mod words;
+pub(crate) mod words;
 
 use serde::Serialize;
 use utoipa::ToSchema;

@@ -6,7 +6,7 @@ use crate::domain::time::Timestamp;
 use crate::ledger::record::parse_rfc3339;
 
 /// Evidence as odds: `366 to 1`.
-pub(super) fn odds(log10: f64) -> String {
+pub(crate) fn odds(log10: f64) -> String {
     match log10 {
         log10 if log10 >= 9.0 => format!("10^{log10:.0} to 1"),
         log10 if log10 >= 1.0 => format!("{} to 1", thousands(three_digits(10_f64.powf(log10)))),
@@ -21,7 +21,7 @@ fn three_digits(value: f64) -> f64 {
 }
 
 /// A whole number with commas.
-pub(super) fn thousands(value: f64) -> String {
+pub(crate) fn thousands(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -40,7 +40,7 @@ pub(super) fn about(value: f64) -> f64 {
 }
 
 /// `3 of 40`, with `what` after it and then the share: `3 of 40 sessions failed (7.5%)`.
-pub(super) fn part(failed: u64, started: u64, what: &str) -> String {
+pub(crate) fn part(failed: u64, started: u64, what: &str) -> String {
     let of = format!("{} of {}{what}", thousands(failed as f64), thousands(started as f64));
     if started == 0 { of } else { format!("{of} ({})", ratio(failed, started)) }
 }
@@ -51,7 +51,7 @@ pub(super) fn ratio(failed: u64, started: u64) -> String {
 }
 
 /// A share in percent, with as many digits as it needs to be told from 0.
-pub(super) fn share(share: f64) -> String {
+pub(crate) fn share(share: f64) -> String {
     let percent = 100.0 * share;
     if percent > 0.0 && percent < 0.1 { format!("{percent:.3}%") } else { format!("{percent:.1}%") }
 }
@@ -64,7 +64,7 @@ pub(super) fn span(duration: Duration) -> String {
 }
 
 /// `1 worker`, `2 workers`.
-pub(super) fn counted(count: u64, noun: &str) -> String {
+pub(crate) fn counted(count: u64, noun: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{} {noun}{plural}", thousands(count as f64))
 }

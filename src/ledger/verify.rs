@@ -136,6 +136,15 @@ impl ChainVerifier {
         Self { trust, signatures, current: None, unchecked: None, summary }
     }
 
+    /// Ready for the record after one that is taken as it is; every signature will be checked.
+    #[must_use]
+    pub fn after(trust: Trust, before: &Record) -> Self {
+        let mut verifier = Self::new(trust);
+        verifier.summary.records = before.seq;
+        verifier.summary.head.clone_from(&before.hash);
+        verifier
+    }
+
     /// Checks the next record as it is stored: its place and its exact bytes.
     ///
     /// # Errors

@@ -1,12 +1,13 @@
 //! What the controller shows of itself: plain data, replaced as a whole after every event.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
 /// Everything the read-only API serves.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default)]
 pub struct View {
     /// Whether the ledger was replayed and the first evaluation was tried.
     pub ready: bool,
@@ -18,6 +19,58 @@ pub struct View {
     pub rollbacks: Vec<RollbackView>,
     /// The rules in force.
     pub rules: Vec<RuleView>,
+    /// The last record's `seq`.
+    pub last_seq: u64,
+    /// The last records, newest last: what event streams tell.
+    pub recent: Vec<Arc<RecordView>>,
+    /// The last rollouts, newest last, over or not.
+    pub rollouts: Vec<Arc<PassageView>>,
+}
+
+/// What a record says in short.
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
+pub struct RecordView {
+    /// The record's number.
+    pub seq: u64,
+    /// RFC 3339.
+    pub timestamp: String,
+    /// Such as `deployment.started`.
+    pub event: String,
+    /// Who did it.
+    pub actor: String,
+    /// How it went.
+    pub result: String,
+    /// The fleet, where it is about one.
+    pub fleet: Option<String>,
+    /// The version, where it is about one.
+    pub version: Option<String>,
+    /// The version before, or the one taken back.
+    pub from_version: Option<String>,
+    /// The rollback, where it is a step of one.
+    pub rollback_id: Option<String>,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// One rollout from its beginning to its end.
+#[derive(Clone, Debug, Default)]
+pub struct PassageView {
+    /// The fleet.
+    pub fleet: String,
+    /// The version under observation.
+    pub candidate: String,
+    /// The version it was judged against.
+    pub baseline: Option<String>,
+    /// RFC 3339.
+    pub started_at: String,
+    /// The record of that.
+    pub started_seq: u64,
+    /// `observed`, `promoted`, `left` or `rolled_back`.
+    pub outcome: String,
+    /// RFC 3339.
+    pub ended_at: Option<String>,
+    /// The record of that.
+    pub ended_seq: Option<u64>,
 }
 
 /// The breaker: whether so many fleets regress at once that none is rolled back by itself.
@@ -60,6 +113,10 @@ pub struct FleetView {
     pub denied: Vec<String>,
     /// What became of each version that is known, last.
     pub past: Vec<PastView>,
+    /// The candidate judged last, as it was when that was decided; none before the first one
+    /// since the start.
+    #[serde(skip)]
+    pub judged: Option<Arc<RolloutView>>,
 }
 
 /// What became of a version.
@@ -170,6 +227,28 @@ pub struct VerdictView {
     pub silent_ticks: u32,
     /// The last ticks, to judge by how things go at present.
     pub recent: RecentView,
+    /// How it came to this, tick by tick, for a plot.
+    #[serde(skip)]
+    pub course: Arc<Vec<PointView>>,
+}
+
+/// What one session rule had counted at the end of a tick.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct PointView {
+    /// The tick's end, Unix time.
+    pub at_seconds: f64,
+    /// Sessions the candidate had started until then.
+    pub started: u64,
+    /// Sessions of the candidate that had failed.
+    pub failed: u64,
+    /// Sessions the control had started.
+    pub control_started: u64,
+    /// Sessions of the control that had failed.
+    pub control_failed: u64,
+    /// log10 of the evidence against the baseline's share.
+    pub baseline_log10: Option<f64>,
+    /// log10 of the evidence against the ceiling.
+    pub ceiling_log10: Option<f64>,
 }
 
 /// The last ticks with a hundred sessions of the candidate, or all of them.
@@ -224,6 +303,31 @@ pub struct RollbackView {
     pub state_since: String,
     /// What a stuck one waits for: `capacity` or `emptiness`.
     pub awaiting: Option<String>,
+    /// The steps it has taken, as far as they are kept.
+    pub steps: Vec<StepView>,
+    /// Sessions live on the bad version since it began, for a plot.
+    #[serde(skip)]
+    pub live: Arc<Vec<LiveView>>,
+}
+
+/// Sessions live at one time.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LiveView {
+    /// Unix time.
+    pub at_seconds: f64,
+    /// How many.
+    pub live: f64,
+}
+
+/// One step of a rollback.
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
+pub struct StepView {
+    /// The state it came to.
+    pub state: String,
+    /// RFC 3339.
+    pub at: String,
+    /// The record of that.
+    pub seq: u64,
 }
 
 /// One rule in force.

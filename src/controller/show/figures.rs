@@ -1,16 +1,19 @@
 //! The figures of a candidate, a rollback and a version's past, as the view has them.
 
+use std::sync::Arc;
+
 use crate::domain::evidence::growth_log10;
 use crate::domain::history::{FleetHistory, Past, Rollout};
 use crate::domain::observation::Observation;
 use crate::domain::rollback::{Awaiting, State};
 use crate::domain::share::{Share, Tolerance};
+use crate::domain::thinned::Thinned;
 use crate::domain::time::Timestamp;
 use crate::domain::version::Version;
-use crate::evaluate::judge::rule_name;
+use crate::evaluate::judge::{Judgement, rule_name};
 use crate::evaluate::observed::{GroupWatch, RuleWatch};
 use crate::ledger::record::rfc3339;
-use crate::ports::view::{PastView, RecentView, ValueView, VerdictView};
+use crate::ports::view::{PastView, PointView, RecentView, RolloutView, ValueView, VerdictView};
 use crate::rules::{Group, SessionRule};
 
 use super::super::fleet::Fleet;
@@ -76,32 +79,75 @@ pub(super) fn verdicts(
     let watched = watch.into_iter().flat_map(|watch| &watch.groups);
     let rules = watched.filter_map(|(index, watch)| {
         let group = groups.get(*index)?;
-        Some(group.sessions.iter().zip(watch.rules.as_ref()?).map(move |pair| (group, pair)))
+        let rules = group.sessions.iter().zip(watch.rules.as_ref()?).enumerate();
+        Some(rules.map(move |(number, (rule, seen))| {
+            let course = watch.courses.get(number).map(Thinned::points).unwrap_or_default();
+            verdict(group, rule, seen, threshold_log10, course)
+        }))
     });
-    let view = |(group, (rule, watch)): (&Group, (&SessionRule, &RuleWatch))| {
-        let (observation, total) = (&watch.observation, watch.observation.total());
-        VerdictView {
-            rule: rule_name(group, &rule.name),
-            verdict: observation.verdict(threshold_log10).name().to_owned(),
-            baseline_log10: observation.evidence().baseline_log10,
-            ceiling_log10: observation.evidence().ceiling_log10,
-            threshold_log10,
-            control: observation.control().name().to_owned(),
-            dispersion: observation.settings().dispersion,
-            started: total.candidate.started,
-            failed: total.candidate.failed,
-            control_started: total.control.started,
-            control_failed: total.control.failed,
-            dropped: watch.dropped,
-            tolerance: observation.settings().tolerance.map(Tolerance::get),
-            ceiling: observation.settings().ceiling.map(Share::get),
-            interval_seconds: group.interval.as_secs_f64(),
-            ticks: observation.ticks().len() as u64,
-            silent_ticks: observation.silent_ticks(),
-            recent: recent(observation),
-        }
-    };
-    rules.flatten().map(view).collect()
+    rules.flatten().collect()
+}
+
+/// What one session rule says, and how it came to it.
+fn verdict(
+    group: &Group,
+    rule: &SessionRule,
+    watch: &RuleWatch,
+    threshold_log10: f64,
+    course: Arc<Vec<PointView>>,
+) -> VerdictView {
+    let (observation, total) = (&watch.observation, watch.observation.total());
+    VerdictView {
+        rule: rule_name(group, &rule.name),
+        verdict: observation.verdict(threshold_log10).name().to_owned(),
+        baseline_log10: observation.evidence().baseline_log10,
+        ceiling_log10: observation.evidence().ceiling_log10,
+        threshold_log10,
+        control: observation.control().name().to_owned(),
+        dispersion: observation.settings().dispersion,
+        started: total.candidate.started,
+        failed: total.candidate.failed,
+        control_started: total.control.started,
+        control_failed: total.control.failed,
+        dropped: watch.dropped,
+        tolerance: observation.settings().tolerance.map(Tolerance::get),
+        ceiling: observation.settings().ceiling.map(Share::get),
+        interval_seconds: group.interval.as_secs_f64(),
+        ticks: observation.ticks().len() as u64,
+        silent_ticks: observation.silent_ticks(),
+        recent: recent(observation),
+        course,
+    }
+}
+
+/// A candidate as it is judged when its rollout ends, the tick that is not over included: kept to
+/// be shown afterwards.
+pub(in super::super) fn judged(
+    fleet: &Fleet,
+    rollout: &Rollout,
+    groups: &[Group],
+    judgement: &Judgement,
+    threshold_log10: f64,
+    at: Timestamp,
+) -> RolloutView {
+    let watches = fleet.observed.watches.get(&rollout.candidate);
+    let verdicts = judgement.rules.iter().filter_map(|(index, number, seen)| {
+        let group = groups.get(*index)?;
+        let watch = watches.and_then(|watch| watch.groups.get(index));
+        let mut course = watch.and_then(|watch| watch.courses.get(*number)).cloned();
+        let course = course.get_or_insert_default();
+        course.push(seen.point(at));
+        Some(verdict(group, group.sessions.get(*number)?, seen, threshold_log10, course.points()))
+    });
+    RolloutView {
+        candidate: rollout.candidate.to_string(),
+        baseline: rollout.baseline.as_ref().map(ToString::to_string),
+        started_at: rfc3339(rollout.started_at),
+        observe_until: rfc3339(rollout.observe_until),
+        verdicts: verdicts.collect(),
+        values: values(fleet, rollout, groups),
+        ..RolloutView::default()
+    }
 }
 
 pub(super) fn values(fleet: &Fleet, rollout: &Rollout, groups: &[Group]) -> Vec<ValueView> {
