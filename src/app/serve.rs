@@ -72,6 +72,7 @@ pub(super) async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let ledger = Arc::new(ledger);
     let clock = Arc::new(SystemClock);
     let limits = Limits::default();
+    let (stopping, is_stopping) = watch::channel(false);
     let router = http::router(Shared {
         inbox: inbox.clone(),
         view: view_seen,
@@ -82,6 +83,7 @@ pub(super) async fn serve(args: &RunArgs) -> anyhow::Result<()> {
         clock: clock.clone(),
         limits,
         access: gate.access(),
+        stopping: is_stopping,
     });
     info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -118,6 +120,8 @@ pub(super) async fn serve(args: &RunArgs) -> anyhow::Result<()> {
         }),
     };
     let result = if args.read_only {
+        let last_seq = ledger.last_seq().await?;
+        ports.view.send_replace(Arc::new(View { last_seq, ..View::default() }));
         drop(ports);
         read_only(messages).await;
         Ok(())
@@ -135,6 +139,7 @@ pub(super) async fn serve(args: &RunArgs) -> anyhow::Result<()> {
             bad = bad_signature(&ledger, trust) => Err(bad),
         }
     };
+    stopping.send_replace(true);
     // A server that has ended already needs no telling.
     let _already_ended = stop.send(());
     server.await?;

@@ -278,6 +278,7 @@ mod tests {
             rollbacks: vec![RollbackView { id: "r1".to_owned(), ..RollbackView::default() }],
             breaker: BreakerView { open: true, regressed: 4, fleets: 6 },
             rules: vec![RuleView { name: "Failing".to_owned(), ..RuleView::default() }],
+            ..View::default()
         }));
         assert_eq!(bench.get("/api/v1/fleets").await.json()["fleets"][0]["fleet"], "voice:eu%2F1");
         assert_eq!(bench.get("/api/v1/fleets").await.json()["breaker"]["open"], true);

@@ -14,12 +14,14 @@ mod alerts;
 mod api;
 mod claim;
 mod etag;
+mod events;
 mod explain;
 mod guard;
 mod health;
 mod membership;
 mod openapi;
 mod operate;
+mod page;
 mod paging;
 mod passwords;
 mod problem;
@@ -38,7 +40,7 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::timeout;
 
 pub use self::access::{Access, Caller};
@@ -79,6 +81,8 @@ pub struct Shared<L> {
     pub limits: Limits,
     /// Who may do what; what is sent here last is in force.
     pub access: watch::Receiver<Arc<Access>>,
+    /// Whether rollbackd stops: event streams end then.
+    pub stopping: watch::Receiver<bool>,
 }
 
 /// What a peer may cost.
@@ -93,6 +97,10 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// The longest a heartbeat is held.
     pub wait_max: Duration,
+    /// Event streams at a time; further ones are refused.
+    pub streams_max: usize,
+    /// The longest a peer may take nothing of what is written to it.
+    pub write_timeout: Duration,
     /// Connections at a time; further ones wait to be accepted.
     pub connections_max: u32,
     /// After this a connection finishes what it is doing and closes, whatever the peer does.
@@ -108,6 +116,8 @@ impl Default for Limits {
             header_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),
             wait_max: Duration::from_mins(1),
+            streams_max: 1024,
+            write_timeout: Duration::from_secs(30),
             connections_max: 4096,
             connection_age_max: Duration::from_mins(15),
             shutdown_grace: Duration::from_secs(5),
@@ -125,6 +135,9 @@ struct App {
     clock: Arc<dyn Clock>,
     limits: Limits,
     access: watch::Receiver<Arc<Access>>,
+    stopping: watch::Receiver<bool>,
+    /// Room for event streams.
+    followers: Arc<Semaphore>,
     /// Workers whose refusal was recorded of late.
     refusals: Refusals,
     /// Kinds of refusal that were logged of late.

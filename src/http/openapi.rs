@@ -7,7 +7,7 @@ use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
 use super::problem::ProblemDocument;
-use super::{alerts, api, explain, guard, health, membership, operate};
+use super::{alerts, api, events, explain, guard, health, membership, operate};
 
 /// What needs no role: it tells nothing, or carries a proof of its own.
 const OPEN: [&str; 4] =
@@ -40,6 +40,7 @@ const OPEN: [&str; 4] =
         membership::heartbeat,
         membership::verify,
         guard::caller,
+        events::follow,
         document,
     ),
     components(schemas(ProblemDocument)),

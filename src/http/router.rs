@@ -8,13 +8,15 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post};
+use tokio::sync::Semaphore;
 
 use super::api::Archive;
 use super::explain::Witness;
 use super::guard::guarded;
 use super::refusals::Refusals;
 use super::{
-    App, Problem, Shared, alerts, api, etag, explain, guard, health, membership, openapi, operate,
+    App, Problem, Shared, alerts, api, etag, events, explain, guard, health, membership, openapi,
+    operate, page,
 };
 use crate::domain::role::Role;
 use crate::ports::ledger::Ledger;
@@ -32,6 +34,8 @@ pub fn router<L: Ledger>(shared: Shared<L>) -> Router {
         clock: shared.clock,
         limits,
         access: shared.access,
+        stopping: shared.stopping,
+        followers: Arc::new(Semaphore::new(limits.streams_max)),
         refusals: Refusals::default(),
         refusals_logged: Refusals::default(),
         malformed_logged: AtomicBool::new(false),
@@ -39,12 +43,16 @@ pub fn router<L: Ledger>(shared: Shared<L>) -> Router {
     let witness = Witness { app: Arc::clone(&app), ledger: Arc::clone(&archive.ledger) };
     let explain = Router::new()
         .route("/api/v1/fleets/{fleet}/explain", get(explain::explain::<L>))
+        .with_state(witness.clone());
+    let pages = Router::new()
+        .route("/ledger", get(page::ledger::<L>))
+        .route("/ledger/{seq}", get(page::record::<L>))
         .with_state(witness);
     let ledger = Router::new()
         .route("/api/v1/ledger", get(api::ledger::<L>))
         .route("/api/v1/ledger/checkpoint", get(api::checkpoint::<L>))
         .with_state(archive);
-    let readers = readers().with_state(Arc::clone(&app)).merge(ledger).merge(explain);
+    let readers = readers().with_state(Arc::clone(&app)).merge(ledger).merge(explain).merge(pages);
     open()
         .merge(guarded(&app, None, Router::new().route("/api/v1/caller", get(guard::caller))))
         .merge(guarded(&app, Some(Role::Alert), alerters()))
@@ -60,6 +68,7 @@ pub fn router<L: Ledger>(shared: Shared<L>) -> Router {
 /// For everybody: what tells nothing, and what carries a proof of its own.
 fn open() -> Router<Arc<App>> {
     Router::new()
+        .route("/assets/{name}", get(page::assets::serve))
         .route("/-/healthy", get(health::healthy))
         .route("/-/ready", get(health::ready))
         .route("/api/v1/heartbeat", post(membership::heartbeat))
@@ -76,7 +85,14 @@ fn readers() -> Router<Arc<App>> {
         .route("/api/v1/rules", get(api::rules))
         .route("/api/v1/openapi.json", get(openapi::document))
         .route_layer(from_fn(etag::tag));
-    Router::new().route("/metrics", get(health::metrics)).merge(views)
+    Router::new()
+        .route("/", get(page::overview))
+        .route("/fleets/{fleet}", get(page::fleet))
+        .route("/history", get(page::history))
+        .route("/rules", get(page::rules))
+        .route("/metrics", get(health::metrics))
+        .route("/api/v1/events", get(events::follow))
+        .merge(views)
 }
 
 fn alerters() -> Router<Arc<App>> {

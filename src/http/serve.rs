@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
+use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::Limits;
@@ -114,6 +115,8 @@ async fn connection(
     mut stopped: watch::Receiver<()>,
 ) {
     let limits = doors.limits;
+    let mut stream = Box::pin(TimeoutStream::new(stream));
+    stream.as_mut().set_write_timeout_pinned(Some(limits.write_timeout));
     let asked = AtomicBool::new(false);
     let router = TowerToHyperService::new(router);
     let service = service_fn(|request| {
@@ -317,6 +320,32 @@ mod tests {
         stop.send(()).unwrap();
         timeout(PATIENCE, server).await.unwrap().unwrap();
         assert!(!refused(&metrics));
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_takes_nothing_is_cut() {
+        /// Says when the answer's body is dropped.
+        struct Told(tokio::sync::mpsc::UnboundedSender<()>);
+        impl Drop for Told {
+            fn drop(&mut self) {
+                self.0.send(()).ok();
+            }
+        }
+        let limits = Limits { write_timeout: Duration::from_millis(50), ..Limits::default() };
+        let (dropped, mut drops) = tokio::sync::mpsc::unbounded_channel();
+        // Without an end, so that it fills every buffer there is.
+        let handler = move || {
+            let told = Told(dropped.clone());
+            let body = futures::stream::unfold(told, async |told| {
+                Some((Ok::<_, std::convert::Infallible>(vec![b'x'; 1 << 20]), told))
+            });
+            std::future::ready(axum::body::Body::from_stream(body))
+        };
+        let (address, _stop, _server) =
+            running(limits, Router::new().route("/", get(handler))).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        timeout(PATIENCE, drops.recv()).await.unwrap().unwrap();
     }
 
     #[tokio::test]

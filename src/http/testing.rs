@@ -78,6 +78,7 @@ pub(super) struct Bench {
     pub(super) view: watch::Sender<Arc<View>>,
     pub(super) manifests: watch::Sender<Manifests>,
     pub(super) access: watch::Sender<Arc<Access>>,
+    pub(super) stopping: watch::Sender<bool>,
     pub(super) metrics: Metrics,
 }
 
@@ -99,6 +100,7 @@ fn make(ledger: Shelf, access: Access) -> Bench {
     let (view, view_receiver) = watch::channel(Arc::default());
     let (manifests, manifests_receiver) = watch::channel(Manifests::default());
     let metrics = Metrics::new("test", "test").unwrap();
+    let (stopping, stopping_receiver) = watch::channel(false);
     let (access, access_receiver) = watch::channel(Arc::new(access));
     let secrets = vec![SECRET.as_bytes().to_vec()];
     let verifier = MembershipVerifier::new(secrets, Duration::from_mins(5)).unwrap();
@@ -112,8 +114,9 @@ fn make(ledger: Shelf, access: Access) -> Bench {
         clock: Arc::new(Stopped),
         limits: Limits::default(),
         access: access_receiver,
+        stopping: stopping_receiver,
     };
-    Bench { router: router(shared), inbox: receiver, view, manifests, access, metrics }
+    Bench { router: router(shared), inbox: receiver, view, manifests, access, stopping, metrics }
 }
 
 impl Bench {

@@ -1,0 +1,99 @@
+// Keeps the page as the controller last showed itself, and says an operator's word.
+"use strict";
+(() => {
+  const $ = (id) => document.getElementById(id);
+  document.documentElement.classList.add("js");
+
+  // Live: the stream only says that something has changed; the page asks for itself again and puts
+  // in what differs. At most one question is under way, and one more is due.
+  let asking = false, due = false;
+
+  async function refresh() {
+    if (asking) { due = true; return; }
+    asking = true;
+    try {
+      const answer = await fetch(location.href, { headers: { accept: "text/html" } });
+      if (answer.ok) put(new DOMParser().parseFromString(await answer.text(), "text/html"));
+    } catch { /* The stream notices that rollbackd is away, and comes back with it. */ }
+    asking = false;
+    if (due) { due = false; refresh(); }
+  }
+
+  function put(fresh) {
+    const focus = document.activeElement?.id;
+    for (const old of document.querySelectorAll("[data-live]")) {
+      const next = fresh.getElementById(old.id);
+      if (!next) { old.remove(); continue; }
+      for (const open of old.querySelectorAll("details[open][id]")) {
+        const same = next.querySelector(`#${CSS.escape(open.id)}`);
+        if (same) same.open = true;
+      }
+      if (old.outerHTML !== next.outerHTML) old.replaceWith(document.adoptNode(next));
+    }
+    const main = $("content"), seen = fresh.getElementById("content");
+    if (seen.dataset.say !== main.dataset.say) $("news").textContent = seen.dataset.say;
+    Object.assign(main.dataset, seen.dataset);
+    if (focus && document.activeElement?.id !== focus && !$("act")?.open) $(focus)?.focus();
+  }
+
+  const link = $("link");
+  const stream = new EventSource("/api/v1/events");
+  stream.onopen = () => { link.textContent = "live"; refresh(); };
+  stream.onerror = () => { link.textContent = "not live, trying again"; };
+  stream.addEventListener("view", refresh);
+  addEventListener("pagehide", () => stream.close());
+  addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
+
+  // An operator's word: asked for a reason, sent, and what came of it said in the dialog.
+  const dialog = $("act");
+  if (!dialog) return;
+  const form = dialog.querySelector("form"), error = $("act-error"), confirm = $("act-confirm");
+  let chosen = null;
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button[data-act]");
+    if (!button) return;
+    chosen = button.dataset;
+    const label = button.textContent.replace(/\s*…\s*$/, "");
+    $("act-title").textContent = `${label}: ${chosen.fleet}`;
+    $("act-effect").textContent = chosen.effect;
+    $("act-lasting").hidden = chosen.act !== "pause";
+    confirm.textContent = label;
+    confirm.disabled = false;
+    error.textContent = "";
+    form.reset();
+    dialog.returnValue = button.id;
+    dialog.showModal();
+    $("act-reason").focus();
+  });
+  $("act-cancel").addEventListener("click", () => dialog.close());
+  dialog.addEventListener("close", () => { if (chosen) document.querySelector(
+    `button[data-act="${CSS.escape(chosen.act)}"][data-fleet="${CSS.escape(chosen.fleet)}"]`)?.focus(); });
+
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const said = new FormData(form);
+    const word = { reason: said.get("reason") };
+    if (said.get("actor")?.trim()) word.actor = said.get("actor");
+    if (chosen.version) word.version = chosen.version;
+    if (chosen.act === "pause" && said.get("for")?.trim()) word.for = said.get("for").trim();
+    confirm.disabled = true;
+    error.textContent = "";
+    try {
+      const answer = await fetch(
+        `/api/v1/fleets/${encodeURIComponent(chosen.fleet)}/${chosen.act}`,
+        { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(word) });
+      const told = await answer.json();
+      if (answer.ok) {
+        dialog.close();
+        $("news").textContent = `${told.fleet}: ${told.done}`;
+        refresh();
+      } else {
+        error.textContent = told.detail ?? `Refused (${answer.status}).`;
+      }
+    } catch {
+      error.textContent = "rollbackd did not answer. See in the ledger whether it was done.";
+    }
+    confirm.disabled = false;
+  });
+})();
