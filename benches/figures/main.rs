@@ -14,6 +14,7 @@ mod backtest;
 mod evidence;
 mod process;
 mod scripted;
+mod streams;
 mod tick;
 mod webhook;
 
@@ -45,12 +46,13 @@ fn millis(time: Duration) -> String {
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
-    let all: [(&str, Measure); 5] = [
+    let all: [(&str, Measure); 6] = [
         ("evidence", evidence::figures),
         ("tick", tick::figures),
         ("webhook", webhook::figures),
         ("process", process::figures),
         ("backtest", backtest::figures),
+        ("streams", streams::figures),
     ];
     println!("| figure | measured | goal |\n| --- | --- | --- |");
     for (name, figures) in all {

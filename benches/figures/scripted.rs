@@ -110,9 +110,18 @@ impl Rollbackd {
 
     /// Starts it, and returns once it is ready, with how long that took.
     pub(super) fn start(&self) -> (Process, Duration) {
+        self.start_by(&mut Command::new(BINARY))
+    }
+
+    /// The same, with one core for all its threads.
+    pub(super) fn start_on_one_core(&self) -> (Process, Duration) {
+        self.start_by(Command::new("taskset").args(["-c", "0", BINARY]))
+    }
+
+    fn start_by(&self, command: &mut Command) -> (Process, Duration) {
         let log = std::fs::File::create(self.path("log")).unwrap();
         let began = Instant::now();
-        let child = Command::new(BINARY)
+        let child = command
             .args(["run", "--config"])
             .arg(self.path("rollbackd.yml"))
             .stdin(Stdio::null())

@@ -15,6 +15,7 @@ mod house;
 mod ledger;
 mod membership;
 mod operator;
+mod page;
 mod refusals;
 mod restart;
 mod support;

@@ -307,7 +307,7 @@ fn start_worker() -> PathBuf {
 }
 
 /// Living processes that have the directory in their command line. Nobody else's do.
-fn processes_of(directory: &Path) -> Vec<u32> {
+pub(crate) fn processes_of(directory: &Path) -> Vec<u32> {
     let directory = directory.to_str().unwrap();
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());

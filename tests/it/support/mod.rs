@@ -1,6 +1,7 @@
 //! Real servers and fake workers to put around the code under test.
 
 pub(crate) mod alertmanager;
+pub(crate) mod browser;
 pub(crate) mod fleet;
 pub(crate) mod history;
 pub(crate) mod prometheus;

@@ -134,6 +134,14 @@ impl Synthetic {
         add(&self.workers, version, fails, Duration::from_secs(6)).await;
     }
 
+    /// A version's workers take no new session, as in any cut-over, and leave.
+    pub(crate) fn drain(&self, version: &str) {
+        let workers = self.workers.lock().unwrap();
+        for worker in workers.iter().filter(|worker| worker.version == version) {
+            worker.state.lock().unwrap().draining = Some(Instant::now());
+        }
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
@@ -152,6 +160,21 @@ impl Synthetic {
     pub(crate) async fn until(&self, what: &str, shows: impl Fn(&Value) -> bool) -> Value {
         wait_for(what, Duration::from_mins(2), || async {
             self.json("/api/v1/fleets/voice").await.filter(|view| shows(view))
+        })
+        .await
+    }
+
+    /// All records.
+    pub(crate) async fn records(&self) -> Vec<Value> {
+        let answer = client().get(self.url("/api/v1/ledger?limit=10000")).send().await.unwrap();
+        let text = answer.text().await.unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Waits for a record of this event.
+    pub(crate) async fn until_recorded(&self, event: &str) -> Value {
+        wait_for(event, Duration::from_mins(2), || async {
+            self.records().await.into_iter().find(|record| record["event"] == event)
         })
         .await
     }
