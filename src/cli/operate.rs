@@ -198,6 +198,16 @@ fn page(fleet: &Value, rollbacks: &Value) -> String {
                 log10("threshold_log10").unwrap_or(f64::NAN),
             ));
         }
+        if let Some(narrow) = rollout["narrow"].as_object() {
+            let share = |name: &str| 100.0 * narrow[name].as_f64().unwrap_or(f64::NAN);
+            let (label, value) =
+                (text(&rollout["narrow"], "label"), text(&rollout["narrow"], "value"));
+            lines.push(format!(
+                "  fix forward: {label} {value} has {:.0}% of the excess in {:.0}% of the sessions",
+                share("excess_share").min(100.0),
+                share("traffic_share"),
+            ));
+        }
         for value in list(&rollout["values"]) {
             let limit = |name: &str| {
                 value[name].as_f64().map(|limit| format!(", {name} {limit}")).unwrap_or_default()
@@ -250,7 +260,8 @@ mod tests {
                 "held": "would roll back; a person must approve", "verdicts": [
                 {"rule": "s/F", "verdict": "suspect", "failed": 3, "started": 40, "control_failed": 1,
                  "control_started": 50, "baseline_log10": 1.25, "ceiling_log10": null,
-                 "threshold_log10": 3.3}], "values": [
+                 "threshold_log10": 3.3}], "narrow": {"label": "tenant", "value": "acme",
+                 "excess_share": 1.02, "traffic_share": 0.2}, "values": [
                 {"rule": "q/Slow", "verdict": "over", "value": 2.5, "escalate_above": 1.5,
                  "rollback_above": 6.0},
                 {"rule": "q/Cost", "verdict": "no_data", "value": null, "escalate_above": 1.0}]}],
@@ -265,6 +276,7 @@ mod tests {
           v2  1 workers, 4.0 live  denied
           observing v3 until 2026-01-01T00:00:00.000Z: would roll back; a person must approve
             s/F: suspect, 3 of 40 failed, control 1 of 50; evidence 10^1.2 of 10^3.3
+            fix forward: tenant acme has 100% of the excess in 20% of the sessions
             q/Slow: over, 2.5, escalate_above 1.5, rollback_above 6
             q/Cost: no_data, no value, escalate_above 1
           rolling back v2 to v1: draining; 1 workers and 4.0 sessions left on it

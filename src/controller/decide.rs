@@ -9,12 +9,14 @@ use tracing::{info, warn};
 use crate::config::FleetConfig;
 use crate::domain::decision::{AWAITS_APPROVAL, Decision, ONE_OF_MANY, Situation, decide};
 use crate::domain::history::{Happening, Rollout};
+use crate::domain::narrow::Breadth;
 use crate::domain::rollback::{Event, Rollback, State};
 use crate::domain::time::Timestamp;
 use crate::domain::version::Version;
 use crate::evaluate::answers::{self, Seen, Table, Values};
 use crate::evaluate::judge::{Ahead, Judgement, judge, look_ahead, threshold_log10};
 use crate::evaluate::plan::{Answer, Plan, RuleAnswer};
+use crate::evaluate::slices::{self, Look};
 use crate::ports::ledger::Ledger;
 use crate::ports::metrics::MetricSource;
 use crate::ports::platform::Platform;
@@ -39,6 +41,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         for name in &names {
             self.discover(name, &config, &seen, plan.at, interval).await?;
         }
+        let look = Look { config: &config, groups: &groups, plan, answer };
         let mut ahead = self.take_ticks(&config, &groups, plan, answer, &names);
         for name in &names {
             if let Some(fleet) = self.fleets.get_mut(name) {
@@ -53,7 +56,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
                 }
             }
         }
-        self.judge_fleets(&names, &config, &groups, &mut ahead, plan.at).await?;
+        self.judge_fleets(&names, look, &mut ahead).await?;
         for name in &names {
             self.see_rollback(name, plan.at).await?;
         }
@@ -149,51 +152,54 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
     async fn judge_fleets(
         &mut self,
         names: &BTreeSet<String>,
-        config: &FleetConfig,
-        groups: &[Group],
+        look: Look<'_>,
         ahead: &mut Ahead,
-        at: Timestamp,
     ) -> Result<(), Stop> {
+        let Look { config, groups, plan, .. } = look;
         let threshold = threshold_log10(config.false_rollback_rate, groups);
-        let mut judged = Vec::new();
+        let (mut judged, mut unasked) = (Vec::new(), false);
         for name in names {
-            let Some(fleet) = self.fleets.get(name) else { continue };
-            let history = &fleet.observed.history;
+            let Some(fleet) = self.fleets.get_mut(name) else { continue };
+            let observed = &mut fleet.observed;
+            let rollouts: Vec<Rollout> = observed.history.rollouts().values().cloned().collect();
             let mut regressed = Vec::new();
-            for rollout in history.rollouts().values() {
-                let judgement = judge(&fleet.observed, name, groups, rollout, threshold, ahead);
-                show::count(&self.ports.metrics, name, rollout, groups, &judgement, threshold);
+            for rollout in rollouts {
+                let mut judgement = judge(observed, name, groups, &rollout, threshold, ahead);
+                slices::examine(observed, name, &rollout, look, threshold, &mut judgement);
+                unasked |= judgement.breadth == Breadth::Unknown;
+                show::count(&self.ports.metrics, name, &rollout, groups, &judgement, threshold);
                 let candidate = &rollout.candidate;
-                if judgement.has_regressed() && !history.has_regressed(candidate) {
+                if judgement.has_regressed() && !observed.history.has_regressed(candidate) {
                     regressed.push(candidate.clone());
                 }
-                judged.push((name, rollout.clone(), judgement));
+                judged.push((name, rollout, judgement));
             }
             for candidate in regressed {
                 self.record(name, Vec::new(), Happening::Regressed { candidate }).await?;
             }
         }
-        let one_of_many = self.breaker_is_open(at);
+        if let Some(entry) = self.entries.get_mut(plan.entry).filter(|_| unasked) {
+            entry.out_of_turn = true;
+        }
+        let one_of_many = self.breaker_is_open(plan.at);
         for (name, rollout, judgement) in judged {
             let Some(fleet) = self.fleets.get(name) else { continue };
-            let mut situation = fleet.observed.situation(config, &rollout, &judgement, at);
+            let mut situation = fleet.observed.situation(config, &rollout, &judgement, plan.at);
             situation.one_of_many |= one_of_many;
-            self.carry_out(name, config, groups, &rollout, &judgement, &situation, at).await?;
+            self.carry_out(name, look, &rollout, &judgement, &situation).await?;
         }
         Ok(())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a decision and everything it rests on")]
     async fn carry_out(
         &mut self,
         name: &str,
-        config: &FleetConfig,
-        groups: &[Group],
+        look: Look<'_>,
         rollout: &Rollout,
         judgement: &Judgement,
         situation: &Situation,
-        at: Timestamp,
     ) -> Result<(), Stop> {
+        let (config, groups, at) = (look.config, look.groups, look.plan.at);
         let decision = decide(situation);
         let candidate = rollout.candidate.clone();
         let Some(fleet) = self.fleets.get_mut(name) else { return Ok(()) };
@@ -203,6 +209,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
                 return Ok(());
             }
             Decision::Promote | Decision::RollBack(_) => "rollout.decided",
+            Decision::FixForward(..) => "rollout.fix_forward",
             Decision::Escalate(ground) if ground.reason == AWAITS_APPROVAL => {
                 "rollout.approval_requested"
             }
@@ -230,7 +237,11 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
                 let workers = rollout.baseline_workers;
                 self.choose(name, &rollout.candidate, workers, vec![draft], sentence, at).await?;
             }
-            Decision::Escalate(ground) | Decision::Hold(ground) if news => {
+            Decision::FixForward(ground, _)
+            | Decision::Escalate(ground)
+            | Decision::Hold(ground)
+                if news =>
+            {
                 let (reason, rule) = (ground.reason, ground.rule.as_deref());
                 let what = decision.name();
                 warn!(fleet = name, version = %candidate, decision = what, reason, rule, "decided");
@@ -243,7 +254,10 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
                     fleet.told.insert(candidate, decision);
                 }
             }
-            Decision::Wait | Decision::Escalate(_) | Decision::Hold(_) => {}
+            Decision::Wait
+            | Decision::FixForward(..)
+            | Decision::Escalate(_)
+            | Decision::Hold(_) => {}
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use crate::config::FleetConfig;
 use crate::domain::counts::Counts;
 use crate::domain::decision::{Decision, Situation};
 use crate::domain::history::Rollout;
+use crate::domain::narrow::Standout;
 use crate::domain::share::{Share, Tolerance};
 use crate::domain::value::ValueObservation;
 use crate::evaluate::judge::{Judgement, rule_name, threshold_log10};
@@ -68,11 +69,21 @@ pub(super) fn sentence(
         a_named.cmp(&b_named).then(a.total_cmp(&b))
     });
     let Some((_, rule, watch)) = strongest else { return reason.to_owned() };
+    let narrow = judgement.narrow.as_ref().map(|narrow| {
+        let Standout { slice, excess_share, traffic_share } = &narrow.standout;
+        format!(
+            "; {} {} holds {:.0}% of the excess in {:.0}% of the sessions",
+            slice.label,
+            slice.value,
+            100.0 * excess_share.min(1.0),
+            100.0 * traffic_share
+        )
+    });
     let total = watch.observation.total();
     let share = |counts: &Counts| 100.0 * counts.failed as f64 / (counts.started.max(1)) as f64;
     format!(
         "{reason} ({}): {} of {} sessions of {} failed ({:.1}%), of its control {} of {} \
-         ({:.1}%); evidence 10^{:.1}, convicting at 10^{:.1}",
+         ({:.1}%); evidence 10^{:.1}, convicting at 10^{:.1}{}",
         rule.name,
         total.candidate.failed,
         total.candidate.started,
@@ -83,6 +94,7 @@ pub(super) fn sentence(
         share(&total.control),
         strength(watch),
         threshold_log10(config.false_rollback_rate, groups),
+        narrow.unwrap_or_default(),
     )
 }
 
@@ -111,34 +123,12 @@ pub(super) fn record(
     situation: &Situation,
 ) -> Map<String, Value> {
     let threshold_log10 = threshold_log10(config.false_rollback_rate, groups);
-    let rules = sessions(groups, judgement).map(|(group, rule, watch)| {
-        let settings = watch.observation.settings();
-        let evidence = watch.observation.evidence();
-        let side = |c: &Counts| json!([c.started, c.failed, c.live]);
-        let ticks = watch.observation.ticks().iter();
-        let ticks = ticks.map(|tick| json!([side(&tick.candidate), side(&tick.control)]));
-        let mut recorded = json!({
-            "rule": rule_name(group, &rule.name),
-            "digest": rule.digest,
-            "interval_seconds": group.interval.as_secs_f64(),
-            "threshold_log10": threshold_log10,
-            "observation_ticks": settings.observation_ticks,
-            "tolerance": settings.tolerance.map(Tolerance::get),
-            "ceiling": settings.ceiling.map(Share::get),
-            "dispersion": settings.dispersion,
-            "pool_sessions": settings.pool_sessions,
-            "control": watch.observation.control().name(),
-            "baseline_log10": finite(evidence.baseline_log10),
-            "ceiling_log10": finite(evidence.ceiling_log10),
-            "dropped": watch.dropped,
-            "queries": show::queries(config, rule, group.interval),
-            "ticks": ticks.collect::<Vec<Value>>(),
-        });
-        if let Value::Object(fields) = &mut recorded {
-            fields.extend(observation_json(&watch.observation, threshold_log10));
-        }
-        recorded
-    });
+    let of_rule = |group: &Group, rule: &SessionRule, watch: &RuleWatch| {
+        let mut evidence = session(group, rule, watch, threshold_log10);
+        evidence["queries"] = json!(show::queries(config, rule, group.interval));
+        evidence
+    };
+    let rules = sessions(groups, judgement).map(|(group, rule, watch)| of_rule(group, rule, watch));
     let values = values(groups, judgement).map(|(group, rule, watch)| {
         let FleetConfig { workers, by, version_label, .. } = config;
         let ticks = watch.ticks().iter().map(|(at, value)| json!([rfc3339(*at), value]));
@@ -160,7 +150,48 @@ pub(super) fn record(
         ("values", values.collect::<Value>()),
         ("situation", situation_json(situation)),
     ];
-    all.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
+    let narrow = judgement.narrow.as_ref().and_then(|narrow| {
+        let group = groups.get(narrow.rule.0)?;
+        let rule = group.sessions.get(narrow.rule.1)?;
+        let Standout { slice, excess_share, traffic_share } = &narrow.standout;
+        let figures = json!({
+            "slice": { "label": slice.label, "value": slice.value },
+            "excess_share": excess_share,
+            "traffic_share": traffic_share,
+            "rest": session(group, rule, &narrow.rest, threshold_log10),
+        });
+        Some(("narrow", figures))
+    });
+    all.into_iter().chain(narrow).map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// What a session rule's verdict can be derived from.
+fn session(group: &Group, rule: &SessionRule, watch: &RuleWatch, threshold_log10: f64) -> Value {
+    let settings = watch.observation.settings();
+    let evidence = watch.observation.evidence();
+    let side = |c: &Counts| json!([c.started, c.failed, c.live]);
+    let ticks = watch.observation.ticks().iter();
+    let ticks = ticks.map(|tick| json!([side(&tick.candidate), side(&tick.control)]));
+    let mut recorded = json!({
+        "rule": rule_name(group, &rule.name),
+        "digest": rule.digest,
+        "interval_seconds": group.interval.as_secs_f64(),
+        "threshold_log10": threshold_log10,
+        "observation_ticks": settings.observation_ticks,
+        "tolerance": settings.tolerance.map(Tolerance::get),
+        "ceiling": settings.ceiling.map(Share::get),
+        "dispersion": settings.dispersion,
+        "pool_sessions": settings.pool_sessions,
+        "control": watch.observation.control().name(),
+        "baseline_log10": finite(evidence.baseline_log10),
+        "ceiling_log10": finite(evidence.ceiling_log10),
+        "dropped": watch.dropped,
+        "ticks": ticks.collect::<Vec<Value>>(),
+    });
+    if let Value::Object(fields) = &mut recorded {
+        fields.extend(observation_json(&watch.observation, threshold_log10));
+    }
+    recorded
 }
 
 fn finite(value: Option<f64>) -> Option<f64> {

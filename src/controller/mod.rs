@@ -36,6 +36,7 @@ use crate::domain::membership::{Heartbeat, Member};
 use crate::domain::time::Timestamp;
 use crate::evaluate::observed::{self, GroupWatch};
 use crate::evaluate::plan::{self, Answer, GroupPlan, Plan, Span};
+use crate::evaluate::slices;
 use crate::ledger::event::{self, Unreadable};
 use crate::ledger::record::{Draft, Record};
 use crate::metrics::Metrics;
@@ -392,6 +393,12 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
                 due,
                 unfinished: newest.and_then(|cursor| Span::unfinished(cursor, now)),
                 histories,
+                slices: slices::plan(
+                    fleets.iter().map(|fleet| &fleet.observed),
+                    &entry.config,
+                    rules,
+                    newest,
+                ),
                 values: values.and_then(|cursor| Span::due(cursor, now, rules.interval)),
             }
         });

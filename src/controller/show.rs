@@ -22,7 +22,7 @@ use crate::ports::manifest::SignedManifest;
 use crate::ports::metrics::MetricSource;
 use crate::ports::platform::Platform;
 use crate::ports::view::{
-    BreakerView, FleetView, RollbackView, RolloutView, RuleView, VersionView, View,
+    BreakerView, FleetView, NarrowView, RollbackView, RolloutView, RuleView, VersionView, View,
 };
 use crate::rules::query::{self, SessionQueries};
 use crate::rules::{Group, SessionRule};
@@ -124,6 +124,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
                 decision: told.map_or("wait", Decision::name).to_owned(),
                 verdicts: verdicts(fleet, rollout, groups, threshold),
                 values: values(fleet, rollout, groups),
+                narrow: narrow(fleet, rollout),
             }
         });
         let pause = fleet.observed.history.paused(self.ports.clock.now());
@@ -235,6 +236,16 @@ fn mode_name(mode: Mode) -> &'static str {
         Mode::Approve => "approve",
         Mode::Observe => "observe",
     }
+}
+
+fn narrow(fleet: &Fleet, rollout: &Rollout) -> Option<NarrowView> {
+    let standout = fleet.observed.watches.get(&rollout.candidate)?.narrow.as_ref()?;
+    Some(NarrowView {
+        label: standout.slice.label.clone(),
+        value: standout.slice.value.clone(),
+        excess_share: standout.excess_share,
+        traffic_share: standout.traffic_share,
+    })
 }
 
 fn sign(signer: &Signer, name: &str, fleet: &Fleet, now: Timestamp) -> Option<SignedManifest> {

@@ -2,6 +2,7 @@
 
 mod breaker;
 mod faults;
+mod slices;
 mod values;
 
 use std::collections::BTreeMap;
@@ -140,6 +141,8 @@ struct Stage {
     clock: Arc<Hand>,
     /// What every tick of a value rule finds, by version.
     values: Vec<(&'static str, f64)>,
+    /// What every tick holds by version and tenant; none: the question is not answered.
+    tenants: Option<slices::Tenants>,
 }
 
 impl Stage {
@@ -167,7 +170,7 @@ impl Stage {
         for record in &records {
             controller.replay(record).unwrap();
         }
-        Self { controller, platform, ledger, clock, values: Vec::new() }
+        Self { controller, platform, ledger, clock, values: Vec::new(), tenants: None }
     }
 
     /// One look, an interval after the last: workers by version, and what each started and failed
@@ -185,6 +188,7 @@ impl Stage {
             due: group.due.map(|span| answer(span, sites)).into_iter().collect(),
             unfinished: group.unfinished.map(|span| answer(span, sites)).into_iter().collect(),
             histories: group.histories.iter().map(|_| vec![RuleAnswer::default()]).collect(),
+            slices: self.slices(group),
             values: group.values.map(|span| values(span, &self.values)).into_iter().collect(),
         });
         let alive = sites.iter().flat_map(|(site, workers, _)| {

@@ -11,6 +11,7 @@ pub mod history;
 pub mod interval;
 pub mod manifest;
 pub mod membership;
+pub mod narrow;
 pub mod observation;
 pub mod role;
 pub mod rollback;

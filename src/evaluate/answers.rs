@@ -102,7 +102,7 @@ fn whole(value: f64) -> u32 {
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped before")]
-fn count(value: f64) -> u64 {
+pub(super) fn count(value: f64) -> u64 {
     value.round().clamp(0.0, 9e15) as u64
 }
 
@@ -124,16 +124,33 @@ pub(crate) struct Cell {
 impl Table {
     /// Reads one rule's answers.
     pub(crate) fn read(config: &FleetConfig, answer: &RuleAnswer) -> Self {
+        Self::read_where(config, answer, |_| true)
+    }
+
+    /// The same, of some of the series.
+    pub(crate) fn read_where(
+        config: &FleetConfig,
+        answer: &RuleAnswer,
+        is_meant: impl Fn(&Series) -> bool,
+    ) -> Self {
         let mut table = Self::default();
-        table.fill(config, &answer.started, |cell, value| cell.counts.started += count(value));
-        table.fill(config, &answer.failed, |cell, value| cell.counts.failed += count(value));
-        table.fill(config, &answer.died, |cell, value| cell.counts.failed += count(value));
-        table.fill(config, &answer.live, |cell, value| cell.counts.live += value.max(0.0));
-        table.fill(config, &answer.dropped, |cell, value| cell.dropped += count(value));
+        let mut fill = |answer: &[Series], add: fn(&mut Cell, f64)| {
+            table.fill(config, answer.iter().filter(|series| is_meant(series)), add);
+        };
+        fill(&answer.started, |cell, value| cell.counts.started += count(value));
+        fill(&answer.failed, |cell, value| cell.counts.failed += count(value));
+        fill(&answer.died, |cell, value| cell.counts.failed += count(value));
+        fill(&answer.live, |cell, value| cell.counts.live += value.max(0.0));
+        fill(&answer.dropped, |cell, value| cell.dropped += count(value));
         table
     }
 
-    fn fill(&mut self, config: &FleetConfig, answer: &[Series], add: impl Fn(&mut Cell, f64)) {
+    fn fill<'a>(
+        &mut self,
+        config: &FleetConfig,
+        answer: impl Iterator<Item = &'a Series>,
+        add: fn(&mut Cell, f64),
+    ) {
         for series in answer {
             let Some(owner) = owner(config, series) else { continue };
             let row = self.cells.entry(owner).or_default();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::domain::decision::Finding;
 use crate::domain::history::Rollout;
+use crate::domain::narrow::Breadth;
 use crate::domain::share::Share;
 use crate::domain::time::Timestamp;
 use crate::domain::value::{ValueObservation, ValueVerdict};
@@ -14,6 +15,7 @@ use crate::rules::{Group, SessionRule};
 use super::answers::Table;
 use super::observed::{Observed, RuleWatch};
 use super::plan::Span;
+use super::slices::Narrow;
 
 /// What the rules of a group would say if the tick that is not over ended now, by fleet, candidate
 /// and group.
@@ -26,6 +28,10 @@ pub(crate) struct Judgement {
     pub(crate) sessions: Finding<Verdict>,
     /// The worst over the value rules.
     pub(crate) worst_value: Finding<ValueVerdict>,
+    /// Of what the session rules convict: wide, unless [`super::slices::examine`] finds more.
+    pub(crate) breadth: Breadth,
+    /// The slice that it sits in.
+    pub(crate) narrow: Option<Narrow>,
     /// The candidate has started sessions, or shown values where no rule counts sessions.
     pub(crate) has_sessions: bool,
     /// Session rules, by group and place in it.
@@ -73,6 +79,7 @@ impl Judgement {
     /// The name of the state that the rollout is in: the worse kind of rule's word.
     pub(crate) fn state(&self) -> &'static str {
         match (self.sessions.verdict, self.worst_value.verdict) {
+            (Verdict::Regressed, _) if self.narrow.is_some() => "fix_forward",
             (Verdict::Regressed, _) => Verdict::Regressed.name(),
             (_, value @ (ValueVerdict::Regressed | ValueVerdict::Over))
             | (Verdict::Healthy, value) => value.name(),
@@ -139,6 +146,8 @@ pub(crate) fn judge(
     let had = |rule: &RuleWatch| rule.observation.total().candidate.started > 0;
     Judgement {
         sessions: worst(Verdict::Healthy, verdicts, of_session),
+        breadth: Breadth::Wide,
+        narrow: None,
         worst_value: worst(ValueVerdict::Healthy, value_verdicts, of_value),
         has_sessions: rules.iter().any(|(_, _, rule)| had(rule))
             || !counts_sessions && values.iter().any(|(_, _, seen)| seen.has_values()),

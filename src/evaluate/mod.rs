@@ -11,3 +11,4 @@ pub(crate) mod answers;
 pub(crate) mod judge;
 pub(crate) mod observed;
 pub(crate) mod plan;
+pub(crate) mod slices;

@@ -11,6 +11,7 @@ use crate::domain::counts::Counts;
 use crate::domain::decision::Situation;
 use crate::domain::evidence::{DetectorSettings, POOL_SESSIONS};
 use crate::domain::history::{FleetHistory, Happening, Rollout};
+use crate::domain::narrow::Standout;
 use crate::domain::observation::Observation;
 use crate::domain::thinned::Thinned;
 use crate::domain::time::Timestamp;
@@ -44,6 +45,10 @@ pub(crate) struct Observed {
 pub(crate) struct Watch {
     /// By index of the entry's groups.
     pub(crate) groups: BTreeMap<usize, GroupWatch>,
+    /// It is convicted, and may be so by one slice of its sessions.
+    pub(crate) slices_wanted: bool,
+    /// The slice that its regression sits in, as of the last look.
+    pub(crate) narrow: Option<Standout>,
     /// Looks in a row without a trace of the candidate.
     absent_looks: u32,
 }
@@ -72,7 +77,7 @@ pub(crate) struct RuleWatch {
 }
 
 impl RuleWatch {
-    fn new(
+    pub(super) fn new(
         rule: &SessionRule,
         table: &Table,
         span: Span,
@@ -317,6 +322,7 @@ impl Observed {
         Situation {
             sessions: judgement.sessions.clone(),
             values: judgement.worst_value.clone(),
+            breadth: judgement.breadth.clone(),
             observation_over: judgement.complete && counted >= rollout.observe_until,
             has_sessions: judgement.has_sessions,
             has_last_good: self.history.last_good_except(Some(&rollout.candidate)).is_some(),
@@ -348,7 +354,7 @@ impl Observed {
     }
 }
 
-fn take_tick(
+pub(super) fn take_tick(
     rules: &mut [RuleWatch],
     tables: &[Table],
     fleet: &str,

@@ -3,9 +3,12 @@
 //! **Invariant:** the number of queries depends on the rules alone, never on how many fleets,
 //! versions or workers there are, nor on how many ticks were missed.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::FleetConfig;
+use tracing::warn;
+
 use crate::domain::time::Timestamp;
 use crate::ports::metrics::{MetricError, MetricSource, RangeQuery, Series};
 use crate::rules::Group;
@@ -86,6 +89,17 @@ pub(crate) struct GroupPlan {
     /// Ticks of the value rules. They end when they end: a value is asked for as of a time, and
     /// what arrives later does not change how often it is counted.
     pub(crate) values: Option<Span>,
+    /// What to ask by slice.
+    pub(crate) slices: Option<SlicePlan>,
+}
+
+/// What to ask by slice, where a candidate is convicted.
+#[derive(Clone, Debug)]
+pub(crate) struct SlicePlan {
+    /// All ticks that are over since its rollout began.
+    pub(crate) ticks: Option<Span>,
+    /// The past of such rollouts, by when they began.
+    pub(crate) histories: Vec<Span>,
 }
 
 /// One look at a fleet entry.
@@ -134,6 +148,14 @@ impl RuleAnswer {
     }
 }
 
+/// What one rule's queries by slice gave.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SliceAnswer {
+    pub(crate) ticks: RuleAnswer,
+    pub(crate) unfinished: RuleAnswer,
+    pub(crate) histories: Vec<RuleAnswer>,
+}
+
 /// What one group's queries gave: for each span the answers of its rules, in order.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct GroupAnswer {
@@ -141,6 +163,8 @@ pub(crate) struct GroupAnswer {
     pub(crate) unfinished: Vec<RuleAnswer>,
     pub(crate) histories: Vec<Vec<RuleAnswer>>,
     pub(crate) values: Vec<Vec<Series>>,
+    /// By place of the session rule in its group; none where it was not asked or did not answer.
+    pub(crate) slices: BTreeMap<usize, SliceAnswer>,
 }
 
 /// Everything a look saw.
@@ -150,7 +174,8 @@ pub(crate) struct Answer {
     pub(crate) groups: Vec<GroupAnswer>,
 }
 
-/// Asks all of a plan's queries. One failure fails the look: half an answer is none.
+/// Asks all of a plan's queries. One failure fails the look: half an answer is none. Only what is
+/// asked by slice may fail by itself, since a regression of which no slice is known is wide.
 pub(crate) async fn look(
     source: &impl MetricSource,
     config: &FleetConfig,
@@ -211,13 +236,58 @@ pub(crate) async fn look_at_group(
         }
     };
     let histories = plan.histories.iter().map(|span| look_over(source, config, rules, *span));
-    let (due, unfinished, histories, values) = futures::try_join!(
+    let slices = async { Ok(look_at_slices(source, config, group, plan).await) };
+    let (due, unfinished, histories, values, slices) = futures::try_join!(
         over(plan.due),
         over(plan.unfinished),
         futures::future::try_join_all(histories),
         look_at_values(source, config, group, plan.values),
+        slices,
     )?;
-    Ok(GroupAnswer { due, unfinished, histories, values })
+    Ok(GroupAnswer { due, unfinished, histories, values, slices })
+}
+
+async fn look_at_slices(
+    source: &impl MetricSource,
+    config: &FleetConfig,
+    group: &Group,
+    plan: &GroupPlan,
+) -> BTreeMap<usize, SliceAnswer> {
+    let Some(slices) = &plan.slices else { return BTreeMap::new() };
+    let rules = group.sessions.iter().enumerate().filter(|(_, rule)| !rule.narrow_by.is_empty());
+    let each = rules.map(|(place, rule)| async move {
+        match look_at_rule_by_slice(source, config, rule, slices, plan.unfinished).await {
+            Ok(answer) => Some((place, answer)),
+            Err(error) => {
+                warn!(fleet = %config.name, rule = rule.name, %error, "no slices: what is convicted counts as wide");
+                None
+            }
+        }
+    });
+    futures::future::join_all(each).await.into_iter().flatten().collect()
+}
+
+async fn look_at_rule_by_slice(
+    source: &impl MetricSource,
+    config: &FleetConfig,
+    rule: &SessionRule,
+    plan: &SlicePlan,
+    unfinished: Option<Span>,
+) -> Result<SliceAnswer, MetricError> {
+    let over = |span: Span| {
+        let FleetConfig { by, version_label, .. } = config;
+        count_over(source, SessionQueries::by_slice(rule, by, version_label, span.window), span)
+    };
+    let if_any = |span: Option<Span>| async move {
+        match span {
+            Some(span) => over(span).await,
+            None => Ok(RuleAnswer::default()),
+        }
+    };
+    let histories = futures::future::try_join_all(plan.histories.iter().map(|span| over(*span)));
+    let (ticks, unfinished, histories) =
+        futures::try_join!(if_any(plan.ticks), if_any(unfinished), histories)?;
+    Ok(SliceAnswer { ticks, unfinished, histories })
 }
 
 async fn look_at_values(
@@ -240,18 +310,26 @@ async fn look_over(
     rules: &[SessionRule],
     span: Span,
 ) -> Result<Vec<RuleAnswer>, MetricError> {
-    let each = rules.iter().map(|rule| async move {
+    let each = rules.iter().map(|rule| {
         let queries = SessionQueries::new(rule, &config.by, &config.version_label, span.window);
-        let (started, failed, live, dropped, died) = futures::try_join!(
-            source.range(span.query(queries.started)),
-            source.range(span.query(queries.failed)),
-            ask(source, span, queries.live),
-            ask(source, span, queries.dropped),
-            ask(source, span, queries.died),
-        )?;
-        Ok(RuleAnswer { started, failed, live, dropped, died })
+        count_over(source, queries, span)
     });
     futures::future::try_join_all(each).await
+}
+
+async fn count_over(
+    source: &impl MetricSource,
+    queries: SessionQueries,
+    span: Span,
+) -> Result<RuleAnswer, MetricError> {
+    let (started, failed, live, dropped, died) = futures::try_join!(
+        source.range(span.query(queries.started)),
+        source.range(span.query(queries.failed)),
+        ask(source, span, queries.live),
+        ask(source, span, queries.dropped),
+        ask(source, span, queries.died),
+    )?;
+    Ok(RuleAnswer { started, failed, live, dropped, died })
 }
 
 async fn ask(

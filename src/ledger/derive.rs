@@ -12,6 +12,7 @@ use super::record::{Record, parse_rfc3339};
 use crate::domain::counts::{Counts, Tick};
 use crate::domain::decision::{Finding, Mode, Situation, decide};
 use crate::domain::evidence::DetectorSettings;
+use crate::domain::narrow::{Breadth, Slice};
 use crate::domain::observation::{ControlKind, Observation};
 use crate::domain::share::{Share, Tolerance};
 use crate::domain::value::{ValueLimits, ValueObservation, ValueVerdict};
@@ -46,6 +47,7 @@ pub fn situation_json(situation: &Situation) -> Value {
     // Spelled out, so that a new fact makes the compiler ask here, and below.
     let Situation {
         sessions: _,
+        breadth,
         values: _,
         observation_over,
         has_sessions,
@@ -58,6 +60,7 @@ pub fn situation_json(situation: &Situation) -> Value {
         roll_back_when_unsure,
     } = situation;
     json!({
+        "breadth": breadth_json(breadth),
         "observation_over": observation_over,
         "has_sessions": has_sessions,
         "has_last_good": has_last_good,
@@ -70,6 +73,29 @@ pub fn situation_json(situation: &Situation) -> Value {
     })
 }
 
+/// The slice of a narrow regression, else how much is known.
+fn breadth_json(breadth: &Breadth) -> Value {
+    match breadth {
+        Breadth::Wide => "wide".into(),
+        Breadth::Unknown => "unknown".into(),
+        Breadth::Narrow(slice) => json!({ "label": slice.label, "value": slice.value }),
+    }
+}
+
+/// Before a regression could be narrow, and recorded as such, every one was wide.
+fn breadth(written: Option<&Value>) -> Option<Breadth> {
+    let Some(written) = written else { return Some(Breadth::Wide) };
+    match (written.as_str(), written.as_object()) {
+        (Some("wide"), _) => Some(Breadth::Wide),
+        (Some("unknown"), _) => Some(Breadth::Unknown),
+        (_, Some(slice)) => {
+            let part = |name: &str| Some(slice.get(name)?.as_str()?.to_owned());
+            Some(Breadth::Narrow(Slice { label: part("label")?, value: part("value")? }))
+        }
+        (_, None) => None,
+    }
+}
+
 fn situation(
     fields: &Map<String, Value>,
     sessions: Finding<Verdict>,
@@ -80,6 +106,7 @@ fn situation(
     let mode = Mode::ALL.into_iter().find(|known| Some(known.name()) == mode);
     let known = Situation {
         sessions,
+        breadth: breadth(fields.get("breadth")).ok_or(Missing::of("breadth"))?,
         values,
         observation_over: fact("observation_over")?,
         has_sessions: fact("has_sessions")?,

@@ -167,6 +167,21 @@ pub struct RolloutView {
     pub verdicts: Vec<VerdictView>,
     /// Each value rule's verdict.
     pub values: Vec<ValueView>,
+    /// The slice that a regression sits in; people are told, and nothing is rolled back.
+    pub narrow: Option<NarrowView>,
+}
+
+/// The slice that a regression sits in.
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
+pub struct NarrowView {
+    /// One of the rule's `narrow_by`.
+    pub label: String,
+    /// Its value.
+    pub value: String,
+    /// Its part of the failures beyond what was expected.
+    pub excess_share: f64,
+    /// Its part of the candidate's sessions.
+    pub traffic_share: f64,
 }
 
 /// What one value rule says of one candidate.

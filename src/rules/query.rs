@@ -33,7 +33,32 @@ impl SessionQueries {
     /// Writes the queries for fleets told apart by `by`, and versions by `version_label`.
     #[must_use]
     pub fn new(rule: &SessionRule, by: &[String], version_label: &str, window: Duration) -> Self {
-        let labels = labels(by, version_label, &[]);
+        Self::told_apart(rule, by, version_label, window, &[])
+    }
+
+    /// The same counts, told apart by the rule's `narrow_by` too: summed over its labels they are
+    /// those of [`Self::new`]. A worker that died is no slice's.
+    #[must_use]
+    pub fn by_slice(
+        rule: &SessionRule,
+        by: &[String],
+        version_label: &str,
+        window: Duration,
+    ) -> Self {
+        let narrow_by: Vec<&str> = rule.narrow_by.iter().map(String::as_str).collect();
+        let all = Self::told_apart(rule, by, version_label, window, &narrow_by);
+        Self { dropped: None, ..all }
+    }
+
+    fn told_apart(
+        rule: &SessionRule,
+        by: &[String],
+        version_label: &str,
+        window: Duration,
+        narrow_by: &[&str],
+    ) -> Self {
+        let whole = labels(by, version_label, &[]);
+        let labels = labels(by, version_label, narrow_by);
         let workers = labels_with_worker(by, version_label);
         let delta = duration(window);
         let dropped =
@@ -47,8 +72,8 @@ impl SessionQueries {
                 .map(|live| format!("sum by ({labels}) (avg_over_time({live}[{delta}]))")),
             died: dropped
                 .as_deref()
-                .map(|dropped| format!("count by ({labels}) (sum by ({workers}) ({dropped}) > 0)")),
-            dropped: dropped.map(|dropped| format!("sum by ({labels}) ({dropped})")),
+                .map(|dropped| format!("count by ({whole}) (sum by ({workers}) ({dropped}) > 0)")),
+            dropped: dropped.map(|dropped| format!("sum by ({whole}) ({dropped})")),
         }
     }
 }

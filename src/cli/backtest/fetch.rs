@@ -67,7 +67,7 @@ fn count(looks: u64) -> u32 {
 fn part(entry: &Entry, first: Timestamp, last: Timestamp, lineage: Option<Span>) -> Plan {
     let groups = entry.groups.iter().enumerate().map(|(group, rules)| {
         let due = Span::due(first - entry.interval, last, rules.interval);
-        GroupPlan { group, due, unfinished: None, histories: Vec::new(), values: due }
+        GroupPlan { group, due, unfinished: None, histories: Vec::new(), values: due, slices: None }
     });
     let seen = Span { first, last, window: entry.interval };
     Plan { entry: 0, at: last, seen, lineage, groups: groups.collect() }
@@ -103,7 +103,8 @@ async fn past(
     let Some(rules) = entry.groups.get(group) else { return Ok(whole) };
     while let Some(span) = parts.pop() {
         let histories = vec![span];
-        let plan = GroupPlan { group, due: None, unfinished: None, histories, values: None };
+        let plan =
+            GroupPlan { group, due: None, unfinished: None, histories, values: None, slices: None };
         let answer = plan::look_at_group(source, &entry.config, rules, &plan).await;
         match answer {
             Ok(GroupAnswer { histories, .. }) => {

@@ -439,7 +439,10 @@ impl Fleet {
                     self.apply(&Happening::HeldBack { candidate }, at);
                 }
             }
-            Decision::Wait | Decision::Escalate(_) | Decision::Hold(_) => {}
+            Decision::Wait
+            | Decision::FixForward(..)
+            | Decision::Escalate(_)
+            | Decision::Hold(_) => {}
         }
     }
 

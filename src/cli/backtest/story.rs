@@ -206,9 +206,10 @@ impl Told {
         let (reason, rule) = match decision {
             Decision::Wait => ("", None),
             Decision::Promote => ("observed, and nothing speaks against it", None),
-            Decision::RollBack(ground) | Decision::Escalate(ground) | Decision::Hold(ground) => {
-                (ground.reason, ground.rule.as_deref())
-            }
+            Decision::RollBack(ground)
+            | Decision::FixForward(ground, _)
+            | Decision::Escalate(ground)
+            | Decision::Hold(ground) => (ground.reason, ground.rule.as_deref()),
         };
         let mut text = reason.to_owned();
         if let Some(rule) = rule {

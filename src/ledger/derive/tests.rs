@@ -78,6 +78,7 @@ fn record(watch: &Observation, over: bool, change: impl FnOnce(&mut Map<String, 
     let value = if over { ValueVerdict::Regressed } else { ValueVerdict::Healthy };
     let situation = Situation {
         sessions,
+        breadth: Breadth::Wide,
         values: Finding { verdict: value, rule: Some("values/Slow".to_owned()) },
         observation_over: true,
         has_sessions: true,
