@@ -9,6 +9,7 @@ mod bad_version;
 mod breaker;
 mod counting;
 mod darkness;
+mod decision_table;
 mod demo;
 mod false_rollbacks;
 mod house;

@@ -2,6 +2,7 @@
 
 pub(crate) mod alertmanager;
 pub(crate) mod browser;
+pub(crate) mod exporter;
 pub(crate) mod fleet;
 pub(crate) mod history;
 pub(crate) mod prometheus;
