@@ -58,7 +58,7 @@ enum Command {
     /// Say why a running rollbackd acted, or why it has not yet.
     Explain(explain::ExplainArgs),
     /// Roll back a version by hand, whatever the evidence says.
-    Rollback(operate::VersionArgs),
+    Rollback(operate::RollbackArgs),
     /// Roll back a candidate that waits for a person's word (`mode: approve`).
     Approve(operate::VersionArgs),
     /// Have a fleet left alone: nothing is promoted or rolled back by itself.
@@ -101,8 +101,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Keygen(args) => Ok(keygen::run(&args, &mut out)?),
         Command::Status(args) => Ok(operate::status(&args, &mut out).await?),
         Command::Explain(args) => Ok(explain::run(&args, &mut out).await?),
-        Command::Rollback(args) => Ok(operate::versioned("rollback", &args, &mut out).await?),
-        Command::Approve(args) => Ok(operate::versioned("approve", &args, &mut out).await?),
+        Command::Rollback(args) => Ok(operate::rollback(&args, &mut out).await?),
+        Command::Approve(args) => Ok(operate::approve(&args, &mut out).await?),
         Command::Pause(args) => Ok(operate::pause(&args, &mut out).await?),
         Command::Resume(args) => Ok(operate::plain("resume", &args, &mut out).await?),
         Command::Allow(args) => Ok(operate::allow(&args, &mut out).await?),

@@ -240,6 +240,19 @@ pub struct StartVia {
     pub command: Vec<String>,
     /// How long the command may run.
     pub timeout: Duration,
+    /// Says whether it would work; without it, that is not known until it is needed.
+    pub check: Option<StartCheck>,
+}
+
+/// A command that says whether workers could be started, and starts none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartCheck {
+    /// Program and arguments, not empty, with the placeholders of `start`.
+    pub command: Vec<String>,
+    /// How often it runs.
+    pub interval: Duration,
+    /// How long it may run.
+    pub timeout: Duration,
 }
 
 /// How workers are asked to drain: by the manifest, a command, or both.

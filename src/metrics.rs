@@ -198,10 +198,31 @@ impl Metrics {
         with(&self.families.draining_sessions, &[fleet, version], |gauge| gauge.set(sessions));
     }
 
-    /// Whether a rollback would find workers of the last good version alive.
+    /// Whether a rollback would find workers of the last good version alive, or could start some.
     pub fn set_last_good_ready(&self, fleet: &str, ready: bool) {
         let value = if ready { 1.0 } else { 0.0 };
         with(&self.families.last_good_ready, &[fleet], |gauge| gauge.set(value));
+    }
+
+    /// Workers alive of a denied version that no rollback under way takes back; none: no series.
+    pub fn set_denied_workers(&self, fleet: &str, version: &str, workers: u32) {
+        let vec = &self.families.denied_workers;
+        if workers == 0 {
+            // Usually not there: a denied version is gone.
+            drop(vec.remove_label_values(&[fleet, version]));
+        } else {
+            with(vec, &[fleet, version], |gauge| gauge.set(f64::from(workers)));
+        }
+    }
+
+    /// Whether the ledger takes no records, so that nothing is done.
+    pub fn set_ledger_failing(&self, failing: bool) {
+        self.families.ledger_failing.set(if failing { 1.0 } else { 0.0 });
+    }
+
+    /// Every record of the ledger was found to be what it should be, signatures included.
+    pub fn set_ledger_verified(&self) {
+        self.families.ledger_verified.set(1.0);
     }
 
     /// Whether many fleets regress at once, and how many do.
@@ -261,6 +282,7 @@ impl Metrics {
             &self.families.rule_value,
             &self.families.draining_sessions,
             &self.families.last_good_ready,
+            &self.families.denied_workers,
             &self.families.workers,
             &self.families.live_sessions,
         ];
@@ -328,6 +350,9 @@ mod tests {
         metrics.rollback_step_finished("draining", Duration::from_secs(90));
         metrics.set_draining_sessions("voice", "v2", 4.0);
         metrics.set_last_good_ready("voice", true);
+        metrics.set_denied_workers("voice", "v2", 1);
+        metrics.set_ledger_failing(true);
+        metrics.set_ledger_verified();
         metrics.set_breaker(true, 4);
         metrics.notice_finished("sent");
         metrics.records_appended(2);
@@ -348,6 +373,9 @@ mod tests {
             r#"rollbackd_rollback_step_duration_seconds_count{step="draining"} 1"#,
             r#"rollbackd_draining_sessions{fleet="voice",version="v2"} 4"#,
             r#"rollbackd_last_good_ready{fleet="voice"} 1"#,
+            r#"rollbackd_denied_workers{fleet="voice",version="v2"} 1"#,
+            "rollbackd_ledger_failing 1",
+            "rollbackd_ledger_verified 1",
             "rollbackd_breaker_open 1",
             "rollbackd_regressed_fleets 4",
             r#"rollbackd_alerts_received_total{result="malformed"} 0"#,

@@ -14,7 +14,7 @@ use std::time::Duration;
 use futures::StreamExt;
 
 use crate::domain::fleet::FleetName;
-use crate::ports::platform::{DrainRequest, Platform, PlatformError, StartRequest};
+use crate::ports::platform::{CheckRequest, DrainRequest, Platform, PlatformError, StartRequest};
 
 use argv::{Argv, Placeholder, Values};
 
@@ -24,7 +24,7 @@ const DRAINS_AT_ONCE: usize = 8;
 /// What to run for the fleets of one config entry: a program and its arguments.
 ///
 /// `{{version}}`, `{{fleet}}` and `{{effect}}` are replaced in any argument, `{{count}}` in those
-/// of `start`, `{{worker}}` in those of `drain`, which then runs once for every worker. The
+/// of `start` and `check`, `{{worker}}` in those of `drain`, which then runs once for every worker. The
 /// environment also has `ROLLBACKD_EFFECT`, `ROLLBACKD_FLEET` and `ROLLBACKD_VERSION`.
 ///
 /// A command must return once the platform has the request. One that leaves workers running as
@@ -35,6 +35,8 @@ pub struct Commands {
     pub start: Option<Vec<String>>,
     /// Asks workers to drain; without it, the manifest alone does.
     pub drain: Option<Vec<String>>,
+    /// Says by exit code 0 that `start` would work, within the time beside it.
+    pub check: Option<(Vec<String>, Duration)>,
     /// A command still running after this time is ended and has failed.
     pub timeout: Duration,
 }
@@ -45,7 +47,7 @@ pub struct Commands {
 pub struct InvalidCommand {
     /// The config entry.
     pub fleet: FleetName,
-    /// `start` or `drain`.
+    /// `start`, `drain` or `check`.
     pub role: &'static str,
     /// What is wrong with it.
     pub reason: String,
@@ -61,6 +63,7 @@ pub struct CommandPlatform {
 struct Checked {
     start: Option<Argv>,
     drain: Option<Argv>,
+    check: Option<(Argv, Duration)>,
     timeout: Duration,
 }
 
@@ -85,7 +88,10 @@ impl CommandPlatform {
         for (fleet, commands) in fleets {
             let start = check(&fleet, "start", commands.start, Placeholder::Count)?;
             let drain = check(&fleet, "drain", commands.drain, Placeholder::Worker)?;
-            checked.insert(fleet, Checked { start, drain, timeout: commands.timeout });
+            let (argv, limit) = commands.check.unzip();
+            let argv = check(&fleet, "check", argv, Placeholder::Count)?;
+            let timeout = commands.timeout;
+            checked.insert(fleet, Checked { start, drain, check: argv.zip(limit), timeout });
         }
         Ok(Self { fleets: checked })
     }
@@ -103,6 +109,17 @@ impl Platform for CommandPlatform {
         };
         let values = Values::new(&effect, &fleet, &version).with(Placeholder::Count, count);
         process::run(argv, &values, timeout).await.map_err(failed)
+    }
+
+    async fn check(&self, request: CheckRequest) -> Result<(), PlatformError> {
+        let CheckRequest { effect, fleet, version, count } = request;
+        let failed = |reason| PlatformError { effect: effect.clone(), reason };
+        let Some((argv, timeout)) = self.fleets.get(&fleet.name).and_then(|c| c.check.as_ref())
+        else {
+            return Err(failed(format!("no check is configured for fleet {}", fleet.name)));
+        };
+        let values = Values::new(&effect, &fleet, &version).with(Placeholder::Count, count);
+        process::run(argv, &values, *timeout).await.map_err(failed)
     }
 
     async fn drain(&self, request: DrainRequest) -> Result<(), PlatformError> {

@@ -102,6 +102,7 @@ pub(super) async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     tokio::spawn(async move { follower.follow().await });
     tokio::spawn(signals(inbox));
     let path = args.config.clone();
+    let verified = metrics.clone();
     let ports = Ports {
         source: Arc::new(source(&config.prometheus, metrics.clone())?),
         platform: Arc::new(platform(&config)?),
@@ -136,7 +137,7 @@ pub(super) async fn serve(args: &RunArgs) -> anyhow::Result<()> {
         }
         tokio::select! {
             result = controller.run(messages) => result.context("stopped"),
-            bad = bad_signature(&ledger, trust) => Err(bad),
+            bad = bad_signature(&ledger, trust, &verified) => Err(bad),
         }
     };
     stopping.send_replace(true);
@@ -198,13 +199,13 @@ async fn replay<S: MetricSource, P: Platform>(
 
 /// Checks what a start does not wait for, every signature in the ledger and the rest of its file;
 /// returns only if a signature is not what it should be.
-async fn bad_signature(ledger: &SqliteLedger, trust: Trust) -> anyhow::Error {
+async fn bad_signature(ledger: &SqliteLedger, trust: Trust, metrics: &Metrics) -> anyhow::Error {
     let mut verifier = ChainVerifier::new(trust);
     match ledger.verify_each(&mut verifier, drop).await {
         Ok(()) => {
             info!(records = verifier.summary().records, "every signature verified");
             match ledger.examine_file().await {
-                Ok(None) => {}
+                Ok(None) => metrics.set_ledger_verified(),
                 // Every record that can be read holds: the fleet is not left alone for this.
                 Ok(Some(flaw)) => {
                     error!(%flaw, "the ledger's file is damaged outside of its records");

@@ -35,6 +35,11 @@ pub(super) fn platform(config: &Config) -> anyhow::Result<CommandPlatform> {
         let commands = Commands {
             start: fleet.start.as_ref().map(|start| start.command.clone()),
             drain: fleet.drain.command.clone(),
+            check: fleet
+                .start
+                .as_ref()
+                .and_then(|start| start.check.as_ref())
+                .map(|check| (check.command.clone(), check.timeout)),
             timeout: fleet.start.as_ref().map_or(COMMAND_TIMEOUT, |start| start.timeout),
         };
         (fleet.name.clone(), commands)

@@ -47,6 +47,16 @@ pub struct VersionArgs {
     act: ActArgs,
 }
 
+/// Arguments of `rollback`.
+#[derive(Clone, Debug, Args)]
+pub struct RollbackArgs {
+    /// Back to this version, which was good before; the last good one if left out.
+    #[arg(long, value_name = "VERSION")]
+    to: Option<String>,
+    #[command(flatten)]
+    named: VersionArgs,
+}
+
 /// Arguments of `allow`.
 #[derive(Clone, Debug, Args)]
 pub struct AllowArgs {
@@ -75,17 +85,23 @@ pub async fn plain(name: &str, args: &ActArgs, out: &mut impl Write) -> Result<u
     act(name, args, Map::new(), out).await
 }
 
-/// `rollback` and `approve`.
+/// `rollback`.
 ///
 /// # Errors
 /// When rollbackd does not answer or `out` cannot be written.
-pub async fn versioned(
-    name: &str,
-    args: &VersionArgs,
-    out: &mut impl Write,
-) -> Result<u8, CommandError> {
+pub async fn rollback(args: &RollbackArgs, out: &mut impl Write) -> Result<u8, CommandError> {
+    let versions = [("version", &args.named.version), ("to", &args.to)];
+    let word = versions.into_iter().filter_map(|(k, v)| Some((k.to_owned(), v.clone()?.into())));
+    act("rollback", &args.named.act, word.collect(), out).await
+}
+
+/// `approve`.
+///
+/// # Errors
+/// When rollbackd does not answer or `out` cannot be written.
+pub async fn approve(args: &VersionArgs, out: &mut impl Write) -> Result<u8, CommandError> {
     let version = args.version.iter().map(|v| ("version".to_owned(), v.as_str().into()));
-    act(name, &args.act, version.collect(), out).await
+    act("approve", &args.act, version.collect(), out).await
 }
 
 /// `allow`.
@@ -169,6 +185,9 @@ fn page(fleet: &Value, rollbacks: &Value) -> String {
     let (name, mode) = (text(fleet, "fleet"), text(fleet, "mode"));
     let mut lines =
         vec![format!("{name}  mode {mode}{paused}, last good {}", text(fleet, "last_good"))];
+    if fleet["last_good_ready"] == false {
+        lines.push(format!("no way back: {}", text(fleet, "last_good_state")));
+    }
     lines.extend(fleet["holding"].as_str().map(|holding| format!("holding: {holding}")));
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     for version in list(&fleet["versions"]) {
@@ -253,7 +272,9 @@ mod tests {
     fn a_fleet_is_shown_with_what_matters_at_three_in_the_morning() {
         let fleet = json!({
             "fleet": "voice", "mode": "approve", "last_good": "v1", "paused": true,
-            "paused_until": null, "holding": "no worker of this fleet is seen",
+            "paused_until": null, "last_good_ready": false,
+            "last_good_state": "not running, and nothing has checked that it could be started",
+            "holding": "no worker of this fleet is seen",
             "versions": [{"version": "v1", "workers": 2, "live": 3.0, "denied": false},
                          {"version": "v2", "workers": 1, "live": 4.0, "denied": true}],
             "rollouts": [{"candidate": "v3", "observe_until": "2026-01-01T00:00:00.000Z",
@@ -271,6 +292,7 @@ mod tests {
             "state": "draining", "bad_workers": 1, "bad_live": 4.0}]);
         insta::assert_snapshot!(page(&fleet, &rollbacks), @r"
         voice  mode approve, paused until resumed, last good v1
+          no way back: not running, and nothing has checked that it could be started
           holding: no worker of this fleet is seen
           v1  2 workers, 3.0 live
           v2  1 workers, 4.0 live  denied

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::parse::Base;
 use super::{DrainVia, FleetConfig, Limits, MembershipConfig, Mode, OnStartTimeout};
-use super::{StartVia, WhenUnsure};
+use super::{StartCheck, StartVia, WhenUnsure};
 use crate::domain::fleet::FleetName;
 use crate::domain::share::Share;
 use crate::domain::template;
@@ -15,7 +15,10 @@ use crate::yaml::{Map, Node};
 
 const HOUR: Duration = Duration::from_hours(1);
 
-/// Placeholders of a `start` command. Effects are repeated after a crash; `{{effect}}` tells.
+/// How long a command may run, unless said otherwise.
+const COMMAND_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// Placeholders of a `start` command and of its `check`. Effects are repeated after a crash; `{{effect}}` tells.
 const START_PLACEHOLDERS: &[&str] = &["version", "count", "fleet", "effect"];
 
 /// Placeholders of a `drain` command, which runs once for each worker.
@@ -155,9 +158,19 @@ fn command(map: &mut Map<'_, '_>, known: &[&str]) -> Option<Vec<String>> {
 fn start(mut map: Map<'_, '_>) -> Option<StartVia> {
     map.require("command");
     let command = command(&mut map, START_PLACEHOLDERS);
-    let timeout = map.optional("timeout", values::duration).unwrap_or(Duration::from_mins(1));
+    let timeout = map.optional("timeout", values::duration).unwrap_or(COMMAND_TIMEOUT);
+    let check = map.child("check").map(start_check);
     map.finish();
-    Some(StartVia { command: command?, timeout })
+    Some(StartVia { command: command?, timeout, check: check.flatten() })
+}
+
+fn start_check(mut map: Map<'_, '_>) -> Option<StartCheck> {
+    map.require("command");
+    let command = command(&mut map, START_PLACEHOLDERS);
+    let interval = map.optional("interval", values::duration).unwrap_or(Duration::from_mins(5));
+    let timeout = map.optional("timeout", values::duration).unwrap_or(COMMAND_TIMEOUT);
+    map.finish();
+    Some(StartCheck { command: command?, interval, timeout })
 }
 
 fn drain(mut map: Map<'_, '_>) -> DrainVia {

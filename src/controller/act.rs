@@ -11,7 +11,7 @@ use crate::config::FleetConfig;
 use crate::config::OnStartTimeout;
 use crate::domain::fleet::FleetId;
 use crate::domain::history::Happening;
-use crate::domain::rollback::{Effect, Event, Policy, Rollback, State, step};
+use crate::domain::rollback::{Awaiting, Effect, Event, Policy, Rollback, State, step};
 use crate::domain::time::Timestamp;
 use crate::ledger::event;
 use crate::ledger::record::{Draft, rfc3339};
@@ -128,7 +128,38 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         fleet.saw_live(&rollback.id, now, live);
         self.drive(name, Event::Seen(sighting), now).await?;
         // After a restart, or where a step settles by itself and its record failed before.
-        self.drive(name, Event::Settled, now).await
+        self.drive(name, Event::Settled, now).await?;
+        self.drain_newcomers(name);
+        Ok(())
+    }
+
+    /// Asks workers of the bad version to drain that have come since the platform was asked. Their
+    /// manifest tells them; a drain command has not.
+    fn drain_newcomers(&mut self, name: &str) {
+        let commands = self.config_of(name).is_some_and(|config| config.drain.command.is_some());
+        let Some(fleet) = self.fleets.get_mut(name).filter(|_| commands) else { return };
+        let Some(rollback) = fleet.observed.history.rollback().cloned() else { return };
+        let waits = match rollback.state {
+            State::Confirming { .. } | State::Stuck(Awaiting::Emptiness { .. }) => true,
+            State::Chosen
+            | State::Gated
+            | State::Starting
+            | State::Capable
+            | State::Draining
+            | State::Recorded
+            | State::Clean
+            | State::Stuck(Awaiting::Capacity)
+            | State::Abandoned => false,
+        };
+        let under_way = fleet.effect.as_ref().is_some_and(|effect| !effect.accepted);
+        let seen = fleet.observed.seen.get(&rollback.bad).map_or(&[][..], |seen| &seen.workers);
+        // One of the same name that comes again later is another.
+        fleet.asked_to_drain.retain(|worker| seen.contains(worker));
+        let new = seen.iter().any(|worker| !fleet.asked_to_drain.contains(worker));
+        if waits && new && !under_way {
+            fleet.effect = None;
+            self.ask(name, &rollback, Effect::Drain);
+        }
     }
 
     /// Takes a rollback as far as it goes without waiting for anything.
@@ -199,7 +230,12 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
 
     /// Starts the effect of the rollback's state, unless it is under way or accepted already.
     fn perform(&mut self, name: &str, rollback: &Rollback) {
-        let Some(effect) = rollback.state.effect() else { return };
+        if let Some(effect) = rollback.state.effect() {
+            self.ask(name, rollback, effect);
+        }
+    }
+
+    fn ask(&mut self, name: &str, rollback: &Rollback, effect: Effect) {
         let id = rollback.effect_id(effect);
         let Some(config) = self.config_of(name) else { return };
         let fleet_id = fleet_id(name, config);
@@ -210,6 +246,9 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         }
         fleet.effect = Some(EffectState { effect: id.clone(), accepted: false, asked_at: now });
         let workers = fleet.observed.seen.get(&rollback.bad).map(|seen| seen.workers.clone());
+        if effect == Effect::Drain {
+            fleet.asked_to_drain = workers.iter().flatten().cloned().collect();
+        }
         let asked = match effect {
             Effect::Start => Asked::Start(StartRequest {
                 effect: id.clone(),
@@ -255,6 +294,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
                 // The next look asks again.
                 warn!(fleet = name, effect, %reason, "the platform did not accept an effect");
                 fleet.effect = None;
+                fleet.asked_to_drain.clear();
                 Ok(())
             }
         }
@@ -267,7 +307,7 @@ enum Asked {
     Drain(DrainRequest),
 }
 
-fn fleet_id(name: &str, config: &FleetConfig) -> FleetId {
+pub(super) fn fleet_id(name: &str, config: &FleetConfig) -> FleetId {
     let unescape = |part: &str| part.replace("%3A", ":").replace("%2F", "/").replace("%25", "%");
     FleetId { name: config.name.clone(), by: name.split(':').skip(1).map(unescape).collect() }
 }

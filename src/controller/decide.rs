@@ -59,6 +59,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         self.judge_fleets(&names, look, &mut ahead).await?;
         for name in &names {
             self.see_rollback(name, plan.at).await?;
+            self.see_comebacks(name, plan.at).await?;
         }
         self.ports.metrics.evaluation_finished(plan.at, took);
         Ok(())
@@ -235,7 +236,8 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             Decision::RollBack(_) => {
                 warn!(fleet = name, version = %candidate, reason = sentence, "rolling back");
                 let workers = rollout.baseline_workers;
-                self.choose(name, &rollout.candidate, workers, vec![draft], sentence, at).await?;
+                let bad = &rollout.candidate;
+                self.choose(name, bad, None, workers, vec![draft], sentence, at).await?;
             }
             Decision::FixForward(ground, _)
             | Decision::Escalate(ground)
@@ -263,20 +265,22 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
     }
 
     /// The first step: both versions, and how many workers must carry the load: as many as the
-    /// bad version has, and no fewer than `workers_min`. `false`: it is not recorded.
+    /// bad version has, and no fewer than `workers_min`. `to`: a version that was good before, else
+    /// the last good one. `false`: it is not recorded.
+    #[expect(clippy::too_many_arguments, reason = "what a rollback is, and why")]
     pub(super) async fn choose(
         &mut self,
         name: &str,
         bad: &Version,
+        to: Option<&Version>,
         workers_min: u32,
         drafts: Vec<crate::ledger::record::Draft>,
         reason: String,
         at: Timestamp,
     ) -> Result<bool, Stop> {
         let Some(fleet) = self.fleets.get(name) else { return Ok(false) };
-        let Some(good) = fleet.observed.history.last_good_except(Some(bad)) else {
-            return Ok(false);
-        };
+        let last_good = fleet.observed.history.last_good_except(Some(bad));
+        let Some(good) = to.or(last_good) else { return Ok(false) };
         let workers =
             |version| fleet.observed.seen.get(version).map_or(0, |seen| seen.workers.len());
         let needed = u32::try_from(workers(bad)).unwrap_or(u32::MAX);

@@ -14,6 +14,8 @@ use crate::evaluate::answers::VersionSeen;
 use crate::evaluate::observed::Observed;
 use crate::ports::view::{LiveView, RolloutView};
 
+use super::ready::Check;
+
 /// A worker not heard for this long no longer speaks for its version.
 const MEMBER_FRESH: Duration = Duration::from_secs(90);
 
@@ -31,6 +33,10 @@ pub(crate) struct Fleet {
     pub(crate) told: BTreeMap<Version, Decision>,
     /// The effect under way or accepted, by its name.
     pub(crate) effect: Option<EffectState>,
+    /// The bad version's workers that the platform was asked to drain.
+    pub(crate) asked_to_drain: BTreeSet<String>,
+    /// Whether its last good version could be started, as last checked.
+    pub(crate) check: Check,
     /// Why nothing can be decided.
     pub(crate) holding: Option<String>,
     /// The last look that a rollback was shown.
@@ -56,28 +62,37 @@ impl Fleet {
     /// What the last look and the workers themselves say of a rollback's two versions.
     pub(crate) fn sighting(&self, good: &Version, bad: &Version, now: Timestamp) -> Sighting {
         let nothing = VersionSeen::default();
+        let (bad_workers, heard_live) = (self.workers_of(bad, now), self.heard(bad, now).1);
         let good = self.observed.seen.get(good).unwrap_or(&nothing);
         let bad_seen = self.observed.seen.get(bad).unwrap_or(&nothing);
-        let workers = |seen: &VersionSeen| u32::try_from(seen.workers.len()).unwrap_or(u32::MAX);
-        let fresh = self
-            .members
-            .values()
-            .filter(|member| member.version == *bad && now.since(member.heard_at) < MEMBER_FRESH);
-        // A worker whose last word was that it drains and is empty has said goodbye.
-        let (mut heard, mut heard_live) = (BTreeSet::new(), 0_u64);
-        for member in fresh.filter(|member| !member.draining || member.active_sessions > 0) {
-            heard.insert(&member.worker_id);
-            heard_live = heard_live.saturating_add(member.active_sessions);
-        }
         // An answer without any worker of the fleet's is no sight of an empty version: Prometheus
         // may have lost its past.
         let blind = self.observed.seen.values().all(|seen| seen.workers.is_empty());
         Sighting {
-            good_able: workers(good).saturating_sub(good.draining),
-            bad_workers: workers(bad_seen).max(u32::try_from(heard.len()).unwrap_or(u32::MAX)),
+            good_able: good.able(),
+            bad_workers,
             bad_unreachable: bad_seen.unreachable.max(u32::from(blind)),
             bad_live: bad_seen.live.max(heard_live as f64),
         }
+    }
+
+    /// Workers of a version that are seen, or heard, alive.
+    pub(crate) fn workers_of(&self, version: &Version, now: Timestamp) -> u32 {
+        let seen = self.observed.seen.get(version).map_or(0, |seen| seen.workers.len());
+        u32::try_from(seen.max(self.heard(version, now).0)).unwrap_or(u32::MAX)
+    }
+
+    /// Workers of a version that spoke of late, and the sessions they have.
+    fn heard(&self, version: &Version, now: Timestamp) -> (usize, u64) {
+        let fresh = self.members.values().filter(|member| {
+            member.version == *version && now.since(member.heard_at) < MEMBER_FRESH
+        });
+        // A worker whose last word was that it drains and is empty has said goodbye.
+        let here = fresh.filter(|member| !member.draining || member.active_sessions > 0);
+        let count = |(workers, sessions): (usize, u64), member: &Member| {
+            (workers + 1, sessions.saturating_add(member.active_sessions))
+        };
+        here.fold((0, 0), count)
     }
 
     /// Whether nothing is left to do for the state a rollback is in. A stuck or starting one has

@@ -14,10 +14,12 @@
 mod act;
 mod breaker;
 mod chronicle;
+mod comeback;
 mod decide;
 mod evidence;
 mod fleet;
 mod operate;
+mod ready;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -34,6 +36,7 @@ use crate::domain::breaker::Breaker;
 use crate::domain::history::Impossible;
 use crate::domain::membership::{Heartbeat, Member};
 use crate::domain::time::Timestamp;
+use crate::domain::version::Version;
 use crate::evaluate::observed::{self, GroupWatch};
 use crate::evaluate::plan::{self, Answer, GroupPlan, Plan, Span};
 use crate::evaluate::slices;
@@ -113,6 +116,7 @@ pub enum Stop {
 enum Report {
     Looked { plan: Plan, took: Duration, answer: Result<Answer, MetricError> },
     Effect { fleet: String, effect: String, result: Result<(), PlatformError> },
+    Checked { fleet: String, version: Version, result: Result<(), PlatformError> },
 }
 
 /// A config entry and the rules for it.
@@ -420,11 +424,16 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
                     Ok(answer) => self.take_answer(&plan, took, &answer).await?,
                     Err(error) => self.hold_all(plan.entry, &error),
                 }
+                self.check_last_good(plan.entry);
                 self.ready = true;
                 self.show();
             }
             Report::Effect { fleet, effect, result } => {
                 self.take_effect(&fleet, &effect, result).await?;
+                self.show();
+            }
+            Report::Checked { fleet, version, result } => {
+                self.take_check(&fleet, &version, result);
                 self.show();
             }
         }

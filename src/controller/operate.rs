@@ -23,7 +23,7 @@ enum Step {
     /// This has happened.
     Happens(Happening),
     /// A rollback of this version begins; `event` is the record of the word.
-    RollsBack { bad: Version, event: &'static str },
+    RollsBack { bad: Version, to: Option<Version>, event: &'static str },
 }
 
 impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
@@ -59,12 +59,13 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
                 }
                 (recorded, done)
             }
-            Step::RollsBack { bad, event } => {
+            Step::RollsBack { bad, to, event } => {
                 let rollout = fleet.observed.history.rollouts().get(&bad);
                 let workers = rollout.map_or(0, |rollout| rollout.baseline_workers);
                 let reason = format!("on the word of {}: {}", order.actor, order.reason);
-                let draft = word(order, event, &bad, now);
-                let recorded = self.choose(name, &bad, workers, vec![draft], reason, now).await?;
+                let drafts = vec![word(order, event, &bad, now)];
+                let to = to.as_ref();
+                let recorded = self.choose(name, &bad, to, workers, drafts, reason, now).await?;
                 (recorded, format!("rolling back {bad}"))
             }
         };
@@ -113,11 +114,12 @@ fn plan(fleet: &Fleet, act: &Act, now: Timestamp) -> Result<Step, String> {
             };
             let waiting: Vec<&Version> = history.rollouts().keys().filter(waits).collect();
             let bad = only(version.as_ref(), &waiting, "waits for approval")?;
-            roll_back(fleet, bad, "operator.approved")
+            roll_back(fleet, bad, None, "operator.approved", now)
         }
-        Act::RollBack { version } => {
+        Act::RollBack { version, to } => {
             let candidates: Vec<&Version> = history.rollouts().keys().collect();
-            let known = fleet.observed.seen.keys().chain(history.last_good());
+            let known =
+                fleet.observed.seen.keys().chain(history.last_good()).chain(history.denied());
             let bad = match version {
                 Some(version) => only(
                     Some(version),
@@ -126,21 +128,33 @@ fn plan(fleet: &Fleet, act: &Act, now: Timestamp) -> Result<Step, String> {
                 )?,
                 None => only(None, &candidates, "is under observation")?,
             };
-            roll_back(fleet, bad, "operator.rolled_back")
+            roll_back(fleet, bad, to.as_ref(), "operator.rolled_back", now)
         }
     }
 }
 
-fn roll_back(fleet: &Fleet, bad: &Version, event: &'static str) -> Result<Step, String> {
+fn roll_back(
+    fleet: &Fleet,
+    bad: &Version,
+    to: Option<&Version>,
+    event: &'static str,
+    now: Timestamp,
+) -> Result<Step, String> {
     let history = &fleet.observed.history;
     if let Some(rollback) = history.rollback() {
         return Err(format!("the rollback {} is under way", rollback.id));
     }
-    if history.denied().contains(bad) {
-        return Err(format!("version {bad} is denied already"));
+    // One that came back too often to be drained again by itself is a person's to drain.
+    if history.denied().contains(bad) && fleet.workers_of(bad, now) == 0 {
+        return Err(format!("version {bad} is denied already, and none of its workers is seen"));
+    }
+    if let Some(to) = to
+        && (to == bad || !history.was_promoted(to) || history.denied().contains(to))
+    {
+        return Err(format!("version {to} is not known as good"));
     }
     match history.last_good_except(Some(bad)) {
-        Some(_) => Ok(Step::RollsBack { bad: bad.clone(), event }),
+        Some(_) => Ok(Step::RollsBack { bad: bad.clone(), to: to.cloned(), event }),
         None => Err(format!("there is no last good version but {bad} to go back to")),
     }
 }

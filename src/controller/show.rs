@@ -70,6 +70,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         let now = self.ports.clock.now();
         let (seen, open) = (self.regressions(now), self.breaker_is_open(now));
         self.ports.metrics.set_breaker(open, seen.regressed);
+        self.ports.metrics.set_ledger_failing(self.ledger_failing.is_some());
         let mut rollbacks: Vec<RollbackView> = self
             .fleets
             .iter()
@@ -97,11 +98,8 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
     fn fleet_view(&self, name: &str, fleet: &Fleet) -> FleetView {
         let entry = self.entries.iter().find(|entry| belongs(name, entry));
         let last_good = fleet.observed.history.last_good();
-        let ready = last_good.is_some_and(|good| {
-            fleet.observed.seen.get(good).is_some_and(|seen| !seen.workers.is_empty())
-                || entry.is_some_and(|entry| entry.config.start.is_some())
-        });
-        self.ports.metrics.set_last_good_ready(name, ready);
+        let readiness = fleet.readiness();
+        self.ports.metrics.set_last_good_ready(name, readiness.is_ready());
         self.count_fleet(name, fleet);
         let versions = fleet.observed.seen.iter().map(|(version, seen)| VersionView {
             version: version.to_string(),
@@ -134,6 +132,8 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             paused_until: pause.and_then(|pause| pause.until).map(rfc3339),
             mode: entry.map_or("", |entry| mode_name(entry.config.mode)).to_owned(),
             last_good: last_good.map(ToString::to_string),
+            last_good_ready: readiness.is_ready(),
+            last_good_state: readiness.text(),
             versions: versions.collect(),
             rollouts: rollouts.collect(),
             rollback: fleet.observed.history.rollback().map(|rollback| rollback.id.clone()),
@@ -148,6 +148,11 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
 
     /// What its own metrics say of one fleet.
     fn count_fleet(&self, name: &str, fleet: &Fleet) {
+        let denied = fleet.denied_workers(self.ports.clock.now());
+        for version in fleet.observed.history.denied() {
+            let workers = denied.get(version).copied().unwrap_or(0);
+            self.ports.metrics.set_denied_workers(name, version.as_str(), workers);
+        }
         let under_way = fleet.observed.history.rollback();
         let state = under_way.map(|rollback| (rollback.bad.as_str(), rollback.state.name()));
         self.ports.metrics.set_rollback_state(name, state);

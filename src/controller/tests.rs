@@ -1,8 +1,11 @@
 //! The loop, fed by hand: what it records, asks and refuses.
 
 mod breaker;
+mod comeback;
 mod faults;
+mod ready;
 mod slices;
+mod stuck;
 mod values;
 
 use std::collections::BTreeMap;
@@ -15,7 +18,7 @@ use crate::evaluate::plan::{FleetAnswer, GroupAnswer, RuleAnswer};
 use crate::ledger::chain::{FIRST_PREVIOUS, seal};
 use crate::ports::inbox::{Act, Order, Refusal};
 use crate::ports::metrics::{RangeQuery, Series};
-use crate::ports::platform::{DrainRequest, StartRequest};
+use crate::ports::platform::{CheckRequest, DrainRequest, StartRequest};
 use crate::rules::SessionRule;
 
 struct NoSource;
@@ -26,14 +29,21 @@ impl MetricSource for NoSource {
     }
 }
 
+/// What it was asked, and why it says no to checks.
 #[derive(Default)]
-struct Asked(Mutex<Vec<String>>);
+struct Asked(Mutex<Vec<String>>, Mutex<Option<String>>);
 
 impl Platform for Asked {
     async fn start(&self, request: StartRequest) -> Result<(), PlatformError> {
         let asked = format!("start {} of {}", request.count, request.version);
         self.0.lock().unwrap().push(asked);
         Ok(())
+    }
+
+    async fn check(&self, request: CheckRequest) -> Result<(), PlatformError> {
+        self.0.lock().unwrap().push(format!("check {} of {}", request.count, request.version));
+        let wrong = self.1.lock().unwrap().clone();
+        wrong.map_or(Ok(()), |reason| Err(PlatformError { effect: request.effect, reason }))
     }
 
     async fn drain(&self, request: DrainRequest) -> Result<(), PlatformError> {
@@ -100,7 +110,7 @@ fn config() -> FleetConfig {
         workers: "info".to_owned(),
         draining: None,
         live: None,
-        start: Some(StartVia { command: vec!["start".to_owned()], timeout: SECOND }),
+        start: Some(StartVia { command: vec!["start".to_owned()], timeout: SECOND, check: None }),
         drain: DrainVia { manifest: true, command: None },
         limits: Limits { rollbacks: 3, per: Duration::from_hours(24) },
         start_timeout: Duration::from_mins(10),
@@ -203,6 +213,17 @@ impl Stage {
             groups: groups.collect(),
         };
         let report = Report::Looked { plan, took: SECOND, answer: Ok(answer) };
+        self.controller.take_report(report).await.unwrap();
+    }
+
+    /// A look, an interval after the last, that gets no answer.
+    async fn look_in_vain(&mut self) {
+        let now = self.clock.now() + INTERVAL;
+        *self.clock.0.lock().unwrap() = now;
+        let plan = self.controller.plan(0, now);
+        let query = RangeQuery { expr: String::new(), start: now, end: now, step: SECOND };
+        let answer = Err(NoSource.range(query).await.unwrap_err());
+        let report = Report::Looked { plan, took: SECOND, answer };
         self.controller.take_report(report).await.unwrap();
     }
 
@@ -331,15 +352,7 @@ async fn without_an_answer_nothing_is_decided() {
     stage.look(&[("v1", 2), ("v2", 2)], FAILING).await;
     let before = stage.events();
     for _ in 0..50 {
-        let now = stage.clock.now() + INTERVAL;
-        *stage.clock.0.lock().unwrap() = now;
-        let plan = stage.controller.plan(0, now);
-        let error = NoSource
-            .range(RangeQuery { expr: String::new(), start: now, end: now, step: SECOND })
-            .await
-            .unwrap_err();
-        let report = Report::Looked { plan, took: SECOND, answer: Err(error) };
-        stage.controller.take_report(report).await.unwrap();
+        stage.look_in_vain().await;
     }
     assert_eq!(stage.events(), before);
     let view = stage.controller.ports.view.borrow().clone();
@@ -454,7 +467,7 @@ async fn a_pause_and_a_limit_end_also_after_the_observation_is_over() {
             let limits = Limits { rollbacks: 1, per: INTERVAL * 50 };
             Arc::make_mut(&mut stage.controller.entries[0].config).limits = limits;
             stage.look(&[("v1", 2), ("v0", 2)], &[]).await;
-            stage.say(Act::RollBack { version: Some(v("v0")) }).await.unwrap();
+            stage.say(Act::RollBack { version: Some(v("v0")), to: None }).await.unwrap();
             stage.say(Act::Abandon).await.unwrap();
         }
         // Five minutes are observed: 30 looks.
@@ -516,12 +529,15 @@ async fn a_rollback_that_needs_a_person_begins_when_one_approves() {
 async fn a_person_can_roll_back_a_healthy_version_end_that_and_allow_it_again() {
     let mut stage = Stage::new();
     stage.look(&[("v1", 2)], &[("v1", 20, 0)]).await;
-    let alone = stage.say(Act::RollBack { version: Some(v("v1")) }).await;
+    let alone = stage.say(Act::RollBack { version: Some(v("v1")), to: None }).await;
     assert!(matches!(alone, Err(Refusal::Conflict(why)) if why.contains("no last good version")));
     stage.look(&[("v1", 2), ("v2", 2)], &[("v1", 20, 0), ("v2", 20, 0)]).await;
-    let unknown = stage.say(Act::RollBack { version: Some(v("v9")) }).await;
+    let unknown = stage.say(Act::RollBack { version: Some(v("v9")), to: None }).await;
     assert_eq!(unknown, Err(Refusal::Conflict("no version v9 is known here".to_owned())));
-    assert_eq!(stage.say(Act::RollBack { version: None }).await, Ok("rolling back v2".to_owned()));
+    assert_eq!(
+        stage.say(Act::RollBack { version: None, to: None }).await,
+        Ok("rolling back v2".to_owned())
+    );
     assert_eq!(stage.controller.fleets["voice"].observed.history.draining().len(), 1, "v1 is able");
     let busy = stage.say(Act::Allow { version: v("v2") }).await;
     assert!(matches!(busy, Err(Refusal::Conflict(why)) if why.contains("under way")));
@@ -545,7 +561,7 @@ async fn a_word_that_cannot_be_recorded_is_not_followed() {
     stage.look(&[("v1", 2)], &[("v1", 20, 0)]).await;
     stage.look(&[("v1", 2), ("v2", 2)], &[("v1", 20, 0), ("v2", 20, 0)]).await;
     *stage.ledger.full.lock().unwrap() = true;
-    for act in [Act::Pause { until: None }, Act::RollBack { version: None }] {
+    for act in [Act::Pause { until: None }, Act::RollBack { version: None, to: None }] {
         let refused = stage.say(act).await;
         assert!(matches!(refused, Err(Refusal::NotRecorded(why)) if why.contains("disk full")));
     }

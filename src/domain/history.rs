@@ -4,6 +4,7 @@
 //! alike; what it refuses cannot have happened.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::rollback::{Rollback, State};
 use super::time::Timestamp;
@@ -152,6 +153,8 @@ pub struct FleetHistory {
     held_back: BTreeSet<Version>,
     regressed_at: Option<Timestamp>,
     rollbacks: Vec<Rollback>,
+    /// The ids of those that took a version back which was denied already.
+    comebacks: BTreeSet<String>,
     pause: Option<Pause>,
     serial: u64,
 }
@@ -212,7 +215,11 @@ impl FleetHistory {
                 self.end_rollout(&rollback.bad);
                 // Allowed again one day, it is a candidate, not the last good version.
                 self.promoted.retain(|version| *version != rollback.bad);
-                self.denied.insert(rollback.bad.clone());
+                // An operator may have named another than the newest.
+                self.make_last_good(&rollback.good);
+                if !self.denied.insert(rollback.bad.clone()) {
+                    self.comebacks.insert(rollback.id.clone());
+                }
                 self.rollbacks.push(rollback.clone());
                 self.close(&rollback.bad, Outcome::RolledBack, at, seq);
             }
@@ -288,18 +295,13 @@ impl FleetHistory {
         &self.denied
     }
 
-    /// Denied versions whose running workers must drain now: all but one whose rollback still
-    /// waits for the good version.
+    /// Denied versions whose running workers must drain now: the one whose rollback has come so
+    /// far. One that comes back when that is over gets a rollback of its own, and serves on until
+    /// the good version can carry its load.
     #[must_use]
     pub fn draining(&self) -> BTreeSet<Version> {
-        let waits = |version: &&Version| {
-            self.rollback().is_some_and(|r| r.bad == **version && !r.state.drains())
-        };
-        let abandoned = |version: &&Version| {
-            let newest = self.rollbacks.iter().rev().find(|r| r.bad == **version);
-            newest.is_some_and(|r| r.state == State::Abandoned)
-        };
-        self.denied.iter().filter(|v| !waits(v) && !abandoned(v)).cloned().collect()
+        let draining = self.rollback().filter(|rollback| rollback.state.drains());
+        draining.map(|rollback| rollback.bad.clone()).into_iter().collect()
     }
 
     /// Candidates under observation.
@@ -332,6 +334,23 @@ impl FleetHistory {
         &self.rollbacks
     }
 
+    /// How often within `span` before `now` a version was taken back that was denied already.
+    #[must_use]
+    pub fn comebacks(&self, version: &Version, now: Timestamp, span: Duration) -> usize {
+        let of_it = |r: &&Rollback| r.bad == *version && self.comebacks.contains(&r.id);
+        let recent = |r: &&Rollback| now.since(r.chosen_at) < span;
+        self.rollbacks.iter().filter(of_it).filter(recent).count()
+    }
+
+    /// How many rollbacks were decided within `span` before `now`. One of a version that was
+    /// denied already is no decision of its own.
+    #[must_use]
+    pub fn decided(&self, now: Timestamp, span: Duration) -> usize {
+        let decided = |r: &&Rollback| !self.comebacks.contains(&r.id);
+        let recent = |r: &&Rollback| now.since(r.chosen_at) < span;
+        self.rollbacks.iter().filter(decided).filter(recent).count()
+    }
+
     /// The rollback under way.
     #[must_use]
     pub fn rollback(&self) -> Option<&Rollback> {
@@ -352,146 +371,4 @@ impl FleetHistory {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn v(text: &str) -> Version {
-        text.parse().unwrap()
-    }
-
-    fn rollback(bad: &str, good: &str) -> Rollback {
-        Rollback {
-            id: format!("voice-{bad}"),
-            bad: v(bad),
-            good: v(good),
-            workers_needed: 1,
-            reason: "test".to_owned(),
-            chosen_at: Timestamp::from_millis(0),
-            state: State::Chosen,
-            state_since: Timestamp::from_millis(0),
-        }
-    }
-
-    fn told(happenings: &[Happening]) -> Result<FleetHistory, Impossible> {
-        let mut history = FleetHistory::default();
-        for (seq, happening) in (1..).zip(happenings) {
-            history.apply(seq, Timestamp::from_millis(0), happening)?;
-        }
-        Ok(history)
-    }
-
-    #[test]
-    fn a_denied_version_is_never_the_last_good_one() {
-        let history = told(&[
-            Happening::BaselineAdopted { version: v("v1") },
-            Happening::BaselineAdopted { version: v("v2") },
-            Happening::RollbackChosen { rollback: rollback("v2", "v1") },
-        ])
-        .unwrap();
-        assert_eq!(history.last_good(), Some(&v("v1")));
-        assert!(history.denied().contains(&v("v2")));
-    }
-
-    #[test]
-    fn a_version_that_was_rolled_back_is_a_candidate_when_it_is_allowed_again() {
-        let mut story = vec![
-            Happening::BaselineAdopted { version: v("v1") },
-            Happening::BaselineAdopted { version: v("v2") },
-            Happening::RollbackChosen { rollback: rollback("v2", "v1") },
-        ];
-        let allowed = Happening::Allowed { version: v("v2") };
-        let too_early = told(&[story.clone(), vec![allowed.clone()]].concat());
-        assert_eq!(too_early, Err(Impossible::Allowed(v("v2"))), "its rollback is under way");
-        story.push(Happening::RollbackMoved { id: "voice-v2".to_owned(), state: State::Abandoned });
-        story.push(allowed.clone());
-        let history = told(&story).unwrap();
-        assert!(history.denied().is_empty() && history.draining().is_empty());
-        assert_eq!(history.last_good(), Some(&v("v1")));
-        assert!(!history.was_promoted(&v("v2")));
-        story.push(allowed);
-        assert_eq!(told(&story), Err(Impossible::Allowed(v("v2"))), "nobody denies it");
-    }
-
-    #[test]
-    fn what_became_of_a_version_is_what_came_last_with_the_record_that_says_so() {
-        let history = told(&[
-            Happening::BaselineAdopted { version: v("v1") },
-            Happening::BaselineAdopted { version: v("v2") },
-            Happening::RollbackChosen { rollback: rollback("v2", "v1") },
-        ])
-        .unwrap();
-        let past = |version| history.past()[&v(version)];
-        assert_eq!((past("v1").outcome, past("v1").seq), (Outcome::Adopted, 1));
-        assert_eq!((past("v2").outcome, past("v2").seq), (Outcome::RolledBack, 3));
-    }
-
-    #[test]
-    fn a_pause_ends_when_it_was_said_to_or_when_resumed() {
-        let at = Timestamp::from_millis;
-        let history = told(&[Happening::Paused { until: Some(at(10)) }]).unwrap();
-        assert!(history.paused(at(9)).is_some());
-        assert!(history.paused(at(10)).is_none());
-        let endless = Happening::Paused { until: None };
-        assert!(told(std::slice::from_ref(&endless)).unwrap().paused(at(i64::MAX)).is_some());
-        assert!(told(&[endless, Happening::Resumed]).unwrap().paused(at(0)).is_none());
-    }
-
-    #[test]
-    fn the_gate_denies_before_anything_drains() {
-        let moved = |state| Happening::RollbackMoved { id: "voice-v2".to_owned(), state };
-        let mut story = vec![
-            Happening::BaselineAdopted { version: v("v1") },
-            Happening::RollbackChosen { rollback: rollback("v2", "v1") },
-        ];
-        for (state, drains) in [
-            (State::Gated, false),
-            (State::Starting, false),
-            (State::Capable, false),
-            (State::Draining, true),
-            (State::Clean, true),
-        ] {
-            story.push(moved(state));
-            let history = told(&story).unwrap();
-            assert!(history.denied().contains(&v("v2")));
-            assert_eq!(history.draining().contains(&v("v2")), drains, "{state:?}");
-        }
-    }
-
-    #[test]
-    fn a_candidate_that_is_held_back_stays_so_until_its_rollout_ends() {
-        let candidate = v("v2");
-        let rollout = Rollout {
-            candidate: candidate.clone(),
-            baseline: Some(v("v1")),
-            started_at: Timestamp::from_millis(0),
-            observe_until: Timestamp::from_millis(0),
-            baseline_workers: 1,
-        };
-        let mut story = vec![
-            Happening::BaselineAdopted { version: v("v1") },
-            Happening::RolloutStarted { rollout: rollout.clone() },
-            Happening::Regressed { candidate: candidate.clone() },
-            Happening::HeldBack { candidate: candidate.clone() },
-        ];
-        let held = told(&story).unwrap();
-        assert!(held.has_regressed(&candidate) && held.is_held_back(&candidate));
-        assert_eq!(held.regressed_at(), Some(Timestamp::from_millis(0)));
-        story.push(Happening::RolloutEnded { candidate: candidate.clone() });
-        story.push(Happening::RolloutStarted { rollout });
-        let again = told(&story).unwrap();
-        assert!(!again.has_regressed(&candidate) && !again.is_held_back(&candidate));
-        assert!(again.regressed_at().is_some(), "it counts for a while");
-    }
-
-    #[test]
-    fn an_impossible_history_is_refused() {
-        assert!(told(&[Happening::Regressed { candidate: v("v2") }]).is_err());
-        assert!(told(&[Happening::HeldBack { candidate: v("v2") }]).is_err());
-        let moved = Happening::RollbackMoved { id: "voice-v2".to_owned(), state: State::Gated };
-        assert!(told(&[moved]).is_err());
-        assert!(told(&[Happening::RolloutEnded { candidate: v("v2") }]).is_err());
-        assert!(told(&[Happening::Promoted { version: v("v2") }]).is_err());
-        let chosen = Happening::RollbackChosen { rollback: rollback("v2", "v1") };
-        assert!(told(&[chosen.clone(), chosen]).is_err());
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 //! **Invariant:** nothing here reads a clock, does I/O, logs, awaits or serializes.
 
 pub mod breaker;
+pub mod comeback;
 pub mod counts;
 pub mod decision;
 pub mod evidence;

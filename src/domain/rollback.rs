@@ -255,6 +255,12 @@ fn seen(rollback: &Rollback, sighting: &Sighting, now: Timestamp, policy: &Polic
         {
             State::Capable
         }
+        // It was told to wait, and is told otherwise since a restart.
+        State::Stuck(Awaiting::Capacity)
+            if policy.proceed_without_capacity && sighting.good_able > 0 =>
+        {
+            State::Capable
+        }
         // What was able when it was last seen may have gone while nobody looked, or nothing could
         // be recorded.
         State::Gated | State::Capable => State::Starting,
@@ -376,6 +382,17 @@ mod tests {
         let stuck = after(State::Starting, sighting(1, 2, 5.0), 601);
         assert_eq!(stuck, State::Stuck(Awaiting::Capacity));
         assert_eq!(after(stuck, sighting(2, 2, 5.0), 9_999), State::Capable);
+    }
+
+    #[test]
+    fn a_stuck_start_goes_on_with_what_there_is_once_the_config_says_so() {
+        let proceed = Policy { proceed_without_capacity: true, ..POLICY };
+        let now = Timestamp::from_millis(0);
+        let stuck = rollback(State::Stuck(Awaiting::Capacity));
+        let next = |seen, policy| step(&stuck, seen, now, policy).0;
+        assert_eq!(next(sighting(1, 2, 5.0), &POLICY), stuck.state);
+        assert_eq!(next(sighting(1, 2, 5.0), &proceed), State::Capable);
+        assert_eq!(next(sighting(0, 2, 5.0), &proceed), stuck.state, "one at least");
     }
 
     #[test]

@@ -26,6 +26,14 @@ pub(crate) struct VersionSeen {
     pub(crate) first_seen: Option<Timestamp>,
 }
 
+impl VersionSeen {
+    /// Workers alive that take new sessions.
+    pub(crate) fn able(&self) -> u32 {
+        let workers = u32::try_from(self.workers.len()).unwrap_or(u32::MAX);
+        workers.saturating_sub(self.draining)
+    }
+}
+
 /// All versions of all fleets of one entry.
 pub(crate) type Seen = BTreeMap<String, BTreeMap<Version, VersionSeen>>;
 

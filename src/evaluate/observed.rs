@@ -317,8 +317,7 @@ impl Observed {
     ) -> Situation {
         // How far the observation has come never goes past its end: limits and pauses go by `now`.
         let counted = judgement.counted_until.min(now);
-        let recent = |chosen_at: Timestamp| now.since(chosen_at) < config.limits.per;
-        let rollbacks = self.history.rollbacks().iter().filter(|r| recent(r.chosen_at)).count();
+        let rollbacks = self.history.decided(now, config.limits.per);
         Situation {
             sessions: judgement.sessions.clone(),
             values: judgement.worst_value.clone(),

@@ -39,6 +39,8 @@ pub(super) struct Word {
     actor: Option<String>,
     /// Which version, with `rollback`, `approve` and `allow`.
     version: Option<String>,
+    /// Back to which version that was good before, with `rollback`; the last good one unless given.
+    to: Option<String>,
     /// How long, with `pause`.
     #[schema(example = "2h")]
     #[serde(rename = "for")]
@@ -150,19 +152,20 @@ fn order(
     // Whoever has proved a name is recorded by that one, whatever else was said.
     let actor = caller.name.as_deref().or(word.actor.as_deref()).unwrap_or("anonymous");
     let actor = text("actor", actor, ACTOR_CHARS_MAX)?;
-    let version = word.version.as_deref().map(|text| {
-        text.parse::<Version>().map_err(|error| Problem::bad(format!("`version`: {error}")))
-    });
-    let version = version.transpose()?;
+    let version = version_named("version", word.version.as_deref())?;
+    let to = version_named("to", word.to.as_deref())?;
     let takes_version = ["rollback", "approve", "allow"].contains(&name);
     if version.is_some() && !takes_version {
         return Err(Problem::bad(format!("`{name}` takes no `version`")));
+    }
+    if to.is_some() && name != "rollback" {
+        return Err(Problem::bad(format!("`{name}` takes no `to`")));
     }
     if word.lasting.is_some() && name != "pause" {
         return Err(Problem::bad(format!("`{name}` takes no `for`")));
     }
     let act = match (name, version) {
-        ("rollback", version) => Act::RollBack { version },
+        ("rollback", version) => Act::RollBack { version, to },
         ("approve", version) => Act::Approve { version },
         ("allow", Some(version)) => Act::Allow { version },
         ("allow", None) => return Err(Problem::bad("`allow` needs a `version`")),
@@ -174,6 +177,11 @@ fn order(
         _ => Act::Abandon,
     };
     Ok(Order { fleet, act, actor, reason })
+}
+
+fn version_named(field: &str, text: Option<&str>) -> Result<Option<Version>, Problem> {
+    let read = |text: &str| text.parse().map_err(|e| Problem::bad(format!("`{field}`: {e}")));
+    text.map(read).transpose()
 }
 
 fn lasting(text: &str) -> Result<Duration, Problem> {
@@ -268,6 +276,8 @@ mod tests {
             ("resume",   r#"{"reason": "r", "for": "1h"}"#,             "takes no `for`"),
             ("allow",    r#"{"reason": "r"}"#,                          "needs a `version`"),
             ("rollback", r#"{"reason": "r", "version": ""}"#,           "`version`"),
+            ("rollback", r#"{"reason": "r", "to": ""}"#,                "`to`"),
+            ("approve",  r#"{"reason": "r", "to": "v1"}"#,              "takes no `to`"),
             ("abandon",  "",                                            "not an operator's word"),
         ];
         for (act, body, want) in cases {

@@ -27,6 +27,8 @@ pub enum Act {
     RollBack {
         /// Which; none: the only candidate.
         version: Option<Version>,
+        /// Back to which version that was good before; none: the last good one.
+        to: Option<Version>,
     },
     /// Lift a version's denial: it may start, and is observed as a new candidate.
     Allow {

@@ -32,6 +32,19 @@ pub struct DrainRequest {
     pub workers: Vec<String>,
 }
 
+/// Say whether `count` workers of `version` could be started. It changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckRequest {
+    /// `<fleet>/check`.
+    pub effect: String,
+    /// Whose workers.
+    pub fleet: FleetId,
+    /// What they would run.
+    pub version: Version,
+    /// How many run now, of whatever version; at least 1.
+    pub count: u32,
+}
+
 /// Why an effect did not happen.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{effect}: {reason}")]
@@ -42,12 +55,18 @@ pub struct PlatformError {
     pub reason: String,
 }
 
-/// Starts and drains workers.
+/// Starts and drains workers, and nothing else.
 pub trait Platform: Send + Sync + 'static {
     /// Returns when the platform has accepted the request, not when workers are alive.
     fn start(
         &self,
         request: StartRequest,
+    ) -> impl Future<Output = Result<(), PlatformError>> + Send;
+
+    /// Whether a start would be accepted.
+    fn check(
+        &self,
+        request: CheckRequest,
     ) -> impl Future<Output = Result<(), PlatformError>> + Send;
 
     /// Returns when the platform has accepted the request, not when workers are empty.

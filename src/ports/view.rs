@@ -93,6 +93,10 @@ pub struct FleetView {
     pub mode: String,
     /// The newest promoted version that is not denied.
     pub last_good: Option<String>,
+    /// Whether a rollback would find workers of it to go back to, or get some.
+    pub last_good_ready: bool,
+    /// The same in words: whether it runs, and what the check of `start` says.
+    pub last_good_state: String,
     /// Versions seen or remembered.
     pub versions: Vec<VersionView>,
     /// Candidates under observation.

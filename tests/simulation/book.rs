@@ -27,6 +27,10 @@ pub(crate) struct Page {
     pub(crate) taken_back: BTreeSet<String>,
     /// The last decision's record.
     pub(crate) decided: Option<Record>,
+    /// The last record of a denied version that came back, until its rollback begins.
+    pub(crate) returned: Option<Record>,
+    /// When a denied version was taken back again, by version, in the controller's milliseconds.
+    pub(crate) comebacks: Vec<(String, i64)>,
     /// The event and version of an operator's word that begins a rollback, until it has.
     pub(crate) word: Option<String>,
     /// The end of the pause, in milliseconds; endless: the largest number.

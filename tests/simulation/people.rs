@@ -112,7 +112,7 @@ fn any_act(sim: &mut Sim) -> Act {
         }
         1 | 2 => Act::Resume,
         3 => Act::Approve { version: some.then_some(version) },
-        4 => Act::RollBack { version: some.then_some(version) },
+        4 => Act::RollBack { version: some.then_some(version), to: None },
         5 => Act::Allow { version },
         _ => Act::Abandon,
     }

@@ -36,6 +36,7 @@ pub(crate) enum Rule {
     StepsInOrder,
     NeverToTheDenied,
     OnceEach,
+    ComebackIsReal,
     CleanIsEmpty,
     ModeHolds,
     PauseHolds,
@@ -60,7 +61,8 @@ impl Rule {
             Self::OneMeaning => "an effect's id has one meaning",
             Self::StepsInOrder => "a rollback's records come in order, each once",
             Self::NeverToTheDenied => "nobody goes back to a denied version",
-            Self::OnceEach => "a version is rolled back once, until it is allowed again",
+            Self::OnceEach => "a version is rolled back once, until it is allowed or comes back",
+            Self::ComebackIsReal => "what is drained again is back, and that twice in an hour",
             Self::CleanIsEmpty => "clean means that the bad version is gone",
             Self::ModeHolds => "observe and approve roll nothing back by themselves",
             Self::PauseHolds => "a pause stops decisions",
@@ -104,7 +106,13 @@ fn check_event(sim: &mut Sim, fleet: &str, page: &mut Page, record: &Record) {
     let version = record.version.clone().unwrap_or_default();
     match record.event.as_str() {
         "rollout.decided" => page.decided = Some(record.clone()),
-        "rollout.held" | "rollout.escalated" => {
+        "rollback.returned" if record.result == "roll_back" => {
+            page.returned = Some(record.clone());
+        }
+        "rollout.held"
+        | "rollout.escalated"
+        | "rollout.approval_requested"
+        | "rollback.returned" => {
             page.told.push(text(record, "reason").to_owned());
         }
         "operator.approved" | "operator.rolled_back" => page.word = Some(version),

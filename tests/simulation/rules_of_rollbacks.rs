@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rollbackd::ledger::record::Record;
+use rollbackd::ledger::record::{Record, parse_rfc3339};
 use serde_json::Value;
 
 use crate::book::{Page, Told, text};
@@ -31,16 +31,43 @@ pub(crate) fn take_choice(sim: &mut Sim, fleet: &str, page: &mut Page, record: &
     if page.denied.contains(&told.good) || told.good == told.bad {
         sim.breaks(Rule::NeverToTheDenied, format!("back to {} from {}", told.good, told.bad));
     }
-    if page.taken_back.contains(&told.bad) {
+    let back = page.returned.take().is_some_and(|back| back.version.as_ref() == Some(&told.bad));
+    let back = back && page.denied.contains(&told.bad);
+    if page.taken_back.contains(&told.bad) && !back && !word {
         sim.breaks(Rule::OnceEach, format!("{} again", told.bad));
     }
-    if !word {
+    if back {
+        check_comeback(sim, fleet, page, &told, record);
+    } else if !word {
         page.own_rollbacks += 1;
         check_own_choice(sim, fleet, page, &told, record);
     }
     page.taken_back.insert(told.bad.clone());
     page.denied.insert(told.bad.clone());
     page.rollbacks.insert(text(record, "rollback_id").to_owned(), told);
+}
+
+/// What holds of a rollback of a version that is denied, and was seen or heard all the same.
+fn check_comeback(sim: &mut Sim, fleet: &str, page: &mut Page, told: &Told, record: &Record) {
+    if sim.scenario.mode == rollbackd::config::Mode::Observe {
+        sim.breaks(Rule::ModeHolds, format!("{} is rolled back again", told.bad));
+    }
+    if is_paused(page, record) {
+        sim.breaks(Rule::PauseHolds, format!("{} is rolled back again", told.bad));
+    }
+    let at = parse_rfc3339(&record.timestamp).unwrap().as_millis();
+    let recent = |(version, when): &&(String, i64)| *version == told.bad && at - when < 3_600_000;
+    let before = page.comebacks.iter().filter(recent).count();
+    let Some(world) = sim.world_of(fleet) else { return };
+    let world = &sim.worlds[world];
+    let there_at = world.there_at.get(&*told.bad).copied().unwrap_or(-1000);
+    // What was scraped speaks for five minutes, and what was heard for a minute and a half.
+    let gone = world.second - there_at > 300 + SEEN_SECONDS;
+    if before >= 2 || gone {
+        let text = format!("{}, drained {before} times before in an hour; gone: {gone}", told.bad);
+        sim.breaks(Rule::ComebackIsReal, text);
+    }
+    page.comebacks.push((told.bad.clone(), at));
 }
 
 /// What holds of a rollback that nobody asked for.

@@ -66,6 +66,8 @@ pub(crate) struct World {
     pub(crate) able: Vec<BTreeMap<&'static str, u32>>,
     /// The last second at which a version had no worker.
     pub(crate) empty_at: BTreeMap<&'static str, i64>,
+    /// The last second at which it had one.
+    pub(crate) there_at: BTreeMap<&'static str, i64>,
     /// Failing sessions of a thousand, by version.
     pub(crate) failing: BTreeMap<&'static str, u64>,
     pub(crate) draining_versions: BTreeSet<String>,
@@ -164,9 +166,9 @@ impl World {
         }
         self.able.push(able);
         for version in VERSIONS {
-            if self.count(version) == 0 {
-                self.empty_at.insert(version, now);
-            }
+            let last =
+                if self.count(version) == 0 { &mut self.empty_at } else { &mut self.there_at };
+            last.insert(version, now);
         }
     }
 

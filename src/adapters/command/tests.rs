@@ -11,7 +11,7 @@ fn argv(parts: &[&str]) -> Option<Vec<String>> {
 }
 
 fn platform(start: Option<Vec<String>>, drain: Option<Vec<String>>) -> CommandPlatform {
-    let commands = Commands { start, drain, timeout: Duration::from_secs(5) };
+    let commands = Commands { start, drain, check: None, timeout: Duration::from_secs(5) };
     CommandPlatform::new(BTreeMap::from([("voice".parse().unwrap(), commands)])).unwrap()
 }
 
@@ -79,6 +79,31 @@ async fn without_a_command_a_start_fails_and_a_drain_is_the_manifests() {
 }
 
 #[tokio::test]
+async fn a_check_says_by_its_exit_code_whether_a_start_would_work() {
+    let script = r#"echo "no image $0"; [ "$0" = v1 ]"#;
+    let check = argv(&["sh", "-c", script, "{{version}}"]).unwrap();
+    let commands = Commands {
+        start: None,
+        drain: None,
+        check: Some((check, Duration::from_secs(5))),
+        timeout: Duration::from_millis(1),
+    };
+    let fleets = BTreeMap::from([("voice".parse().unwrap(), commands)]);
+    let platform_with_check = CommandPlatform::new(fleets).unwrap();
+    let could_start = |version: &str| CheckRequest {
+        effect: "voice/check".into(),
+        fleet: fleet(),
+        version: version.parse().unwrap(),
+        count: 2,
+    };
+    assert_eq!(platform_with_check.check(could_start("v1")).await, Ok(()));
+    let text = platform_with_check.check(could_start("v9")).await.unwrap_err().to_string();
+    assert_eq!(text, "voice/check: `sh` failed: exit status: 1: no image v9");
+    let text = platform(None, None).check(could_start("v1")).await.unwrap_err().to_string();
+    assert_eq!(text, "voice/check: no check is configured for fleet voice");
+}
+
+#[tokio::test]
 async fn a_drain_runs_once_a_worker_or_once() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let lines = || std::fs::read_to_string(file.path()).unwrap().lines().count();
@@ -117,6 +142,7 @@ async fn a_command_that_does_not_end_is_ended() {
     let commands = Commands {
         start: argv(&["sh", "-c", "echo working; exec sleep 60"]),
         drain: None,
+        check: None,
         timeout: Duration::from_millis(300),
     };
     let platform =
@@ -149,7 +175,8 @@ fn commands_that_cannot_work_are_refused_before_the_first_run() {
         (argv(&["a", "{{version"]),    "`{{version` has a `{{` without a `}}`"),
     ];
     for (start, text) in cases {
-        let commands = Commands { start, drain: None, timeout: Duration::from_secs(1) };
+        let commands =
+            Commands { start, drain: None, check: None, timeout: Duration::from_secs(1) };
         let fleets = BTreeMap::from([("voice".parse().unwrap(), commands)]);
         let error = CommandPlatform::new(fleets).unwrap_err().to_string();
         assert!(error.contains(text), "{error}");

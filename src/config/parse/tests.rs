@@ -130,6 +130,9 @@ fn what_is_given_is_read() {
     assert_eq!(fleet.observe_for, Duration::from_mins(90));
     assert_eq!(fleet.workers, "worker_info{job=\"voice\"}");
     assert_eq!(fleet.start.as_ref().unwrap().command, ["start", "{{version}}", "{{count}}"]);
+    let check = fleet.start.as_ref().unwrap().check.as_ref().unwrap();
+    assert_eq!(check.command, ["can-start", "{{version}}"]);
+    assert_eq!((check.interval, check.timeout), (Duration::from_mins(2), Duration::from_mins(1)));
     assert!(fleet.drain.manifest);
     assert_eq!(fleet.drain.command.as_ref().unwrap().len(), 2);
     assert_eq!(fleet.limits.rollbacks, 1);
@@ -199,6 +202,8 @@ fn every_problem_is_told_at_once_and_placed() {
     etc/rollbackd.yml:32:31: fleets[1].start.command[1]: unknown placeholder `{{verison}}`; there are `{{version}}`, `{{count}}`, `{{fleet}}`, `{{effect}}`
     etc/rollbackd.yml:32:46: fleets[1].start.command[2]: `{{` is never closed
     etc/rollbackd.yml:32:62: fleets[1].start.timeout: `1us` is not a whole number of milliseconds
+    etc/rollbackd.yml:32:74: fleets[1].start.check.command: missing
+    etc/rollbackd.yml:32:76: fleets[1].start.check: unknown key `every`; there are `command`, `interval`, `timeout`
     etc/rollbackd.yml:33:26: fleets[1].drain.manifest: unknown key `now`; none is expected here
     etc/rollbackd.yml:33:48: fleets[1].drain.command: expected a list, found text
     etc/rollbackd.yml:34:5: fleets[2].drain: missing

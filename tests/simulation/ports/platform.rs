@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use rollbackd::ports::platform::{DrainRequest, Platform, PlatformError, StartRequest};
+use rollbackd::ports::platform::{
+    CheckRequest, DrainRequest, Platform, PlatformError, StartRequest,
+};
 use tokio::time::sleep;
 
 use crate::rules::{self, Rule};
@@ -56,6 +58,10 @@ impl Orchestrator {
 }
 
 impl Platform for Orchestrator {
+    async fn check(&self, _: CheckRequest) -> Result<(), PlatformError> {
+        Ok(())
+    }
+
     async fn start(&self, start: StartRequest) -> Result<(), PlatformError> {
         let act = |sim: &mut Sim, fleet: usize| {
             if sim.fault(150) {
