@@ -224,6 +224,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_the_api_describes_is_behind_a_role_unless_it_is_open_on_purpose() {
+        let open = [
+            "/-/healthy",
+            "/-/ready",
+            "/api/v1/heartbeat",
+            "/api/v1/membership/verify",
+            "/api/v1/caller",
+        ];
+        let described = bench().get("/api/v1/openapi.json").await.json();
+        let bench = bench_with_tokens(&[]);
+        let mut guarded = 0;
+        for (path, methods) in described["paths"].as_object().unwrap() {
+            for method in methods.as_object().unwrap().keys() {
+                let uri = path.replace(['{', '}'], "");
+                let answer = bench.send(&method.to_uppercase(), &uri, &[JSON], "{}").await;
+                let is_open = open.contains(&path.as_str());
+                assert_eq!(answer.status == 401, !is_open, "{method} {path}: {answer:?}");
+                guarded += usize::from(!is_open);
+            }
+        }
+        assert!(guarded > 10, "{guarded}");
+    }
+
+    #[tokio::test]
     async fn wrong_credentials_are_worse_than_none() {
         let bench = bench_with_tokens(&[Role::Read]);
         let wrong = [("authorization", "Bearer the-token-to-rea")];

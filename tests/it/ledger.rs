@@ -1,6 +1,7 @@
 //! What an auditor asks of the ledger: that it is whole, whoever signs it by now, and that a
 //! release reads what another has written.
 
+use std::cell::RefCell;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -57,24 +58,24 @@ impl House {
         fs::write(self.path().join("rollbackd.yml"), config.to_string()).unwrap();
     }
 
-    fn spawn(&self) -> Child {
-        Command::new(ROLLBACKD)
+    fn spawn(&self) -> Running {
+        let child = Command::new(ROLLBACKD)
             .current_dir(self.path())
             .arg("run")
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stderr(fs::File::create(self.path().join("log")).unwrap())
             .spawn()
-            .unwrap()
+            .unwrap();
+        Running(RefCell::new(child))
     }
 
     /// Starts it, waits for a checkpoint of so many records, and lets it stop in good order.
     async fn run(&self, records: u64) -> String {
-        let mut child = self.spawn();
+        let running = self.spawn();
         let note = self.until_checkpoint(records).await;
-        signal(child.id(), "TERM");
-        let ended = child.wait().unwrap();
-        assert_eq!(ended.code(), Some(0), "{}", self.log());
+        running.stop();
+        assert_eq!(running.ended().await, Some(0), "{}", self.log());
         note
     }
 
@@ -83,9 +84,8 @@ impl House {
     }
 
     /// Starts one that must refuse, and gives its log.
-    fn refused(&self) -> String {
-        let ended = self.spawn().wait().unwrap();
-        assert_eq!(ended.code(), Some(2), "{}", self.log());
+    async fn refused(&self) -> String {
+        assert_eq!(self.spawn().ended().await, Some(2), "{}", self.log());
         self.log()
     }
 
@@ -100,6 +100,29 @@ impl House {
         let size: u64 = note.lines().nth(1)?.parse().ok()?;
         let kept = fs::read_to_string(self.path().join("checkpoint")).ok()?;
         (size >= records && kept == note).then_some(note)
+    }
+}
+
+/// A process that does not outlive the test.
+struct Running(RefCell<Child>);
+
+impl Running {
+    fn stop(&self) {
+        signal(self.0.borrow().id(), "TERM");
+    }
+
+    /// Its exit code, once it has ended.
+    async fn ended(&self) -> Option<i32> {
+        let ended = || async { self.0.borrow_mut().try_wait().unwrap() };
+        wait_for("the process to end", Duration::from_mins(1), ended).await.code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.0.borrow_mut().kill());
+        drop(self.0.borrow_mut().wait());
     }
 }
 
@@ -154,7 +177,7 @@ async fn a_ledger_whose_end_was_cut_off_is_found_by_its_checkpoint() {
         said.contains("last: the ledger's end was cut off: there are 2 records, and were 4"),
         "{said}"
     );
-    let log = house.refused();
+    let log = house.refused().await;
     assert!(log.contains("end was cut off: it had 4 records"), "{log}");
 }
 
@@ -167,13 +190,13 @@ async fn a_new_key_takes_over_and_the_first_one_still_verifies_all() {
     let rotate = "audit rotate-key --new-key next.key --reason yearly --actor ada";
     {
         // Not while it is used.
-        let mut child = house.spawn();
+        let running = house.spawn();
         house.until_checkpoint(3).await;
         let (code, said) = say(path, rotate);
         assert_eq!(code, Some(2), "{said}");
         assert!(said.contains("another rollbackd runs on the ledger"), "{said}");
-        signal(child.id(), "TERM");
-        child.wait().unwrap();
+        running.stop();
+        running.ended().await;
     }
     let (code, said) = say(path, "audit rotate-key --new-key rollbackd.key --reason none");
     assert_eq!((code, said.as_str()), (Some(1), "both files hold the same key\n"));
@@ -183,7 +206,7 @@ async fn a_new_key_takes_over_and_the_first_one_still_verifies_all() {
     let last: Value = serde_json::from_str(records.lines().last().unwrap()).unwrap();
     assert_eq!((&last["event"], &last["actor"]), (&"controller.key_rotated".into(), &"ada".into()));
 
-    let log = house.refused();
+    let log = house.refused().await;
     assert!(log.contains("which is not trusted"), "the old key signs no more: {log}");
     house.configure("next.key");
     let note = house.run(6).await;
