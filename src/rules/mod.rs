@@ -3,6 +3,7 @@
 //! `parse` reads a file and reports every problem at once; `query` writes the PromQL.
 
 pub mod parse;
+mod promql;
 pub mod query;
 mod rule;
 pub mod selector;

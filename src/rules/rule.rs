@@ -7,7 +7,7 @@ use promql_parser::parser::value::ValueType;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::{SessionRule, ValueRule, selector};
+use super::{SessionRule, ValueRule, promql, selector};
 use crate::domain::share::{InvalidTolerance, Share, Tolerance};
 use crate::domain::template;
 use crate::yaml::values::{self, Read};
@@ -193,8 +193,7 @@ fn dispersion(node: &Node) -> Read<f64> {
 /// `PromQL` that gives an instant vector.
 fn vector(node: &Node) -> Read<String> {
     let text = values::text(node)?;
-    let expr = promql_parser::parser::parse(&text)
-        .map_err(|error| format!("not PromQL: {}", error.lines().next().unwrap_or_default()))?;
+    let expr = promql::parse(&text).map_err(|error| format!("not PromQL: {error}"))?;
     let kind = expr.value_type();
     if kind == ValueType::Vector {
         Ok(text)

@@ -3,13 +3,15 @@
 use promql_parser::label::{METRIC_NAME, MatchOp};
 use promql_parser::parser::{Expr, VectorSelector};
 
+use super::promql;
+
 /// Checks that `text` selects series by a metric name, so that a range may be put right after it.
 ///
 /// # Errors
 /// Says what was expected and what was found.
 pub fn check(text: &str) -> Result<String, String> {
     let text = text.trim();
-    match promql_parser::parser::parse(text) {
+    match promql::parse(text) {
         Ok(Expr::VectorSelector(selector)) => {
             check_plain(text, &selector).map(|()| text.to_owned())
         }
@@ -32,7 +34,7 @@ pub fn check(text: &str) -> Result<String, String> {
         Err(_) if starts_otherwise(text) => {
             Err(format!("expected a metric name, found `{}`", opening(text)))
         }
-        Err(error) => Err(error.lines().next().unwrap_or_default().to_owned()),
+        Err(error) => Err(error),
     }
 }
 
@@ -49,7 +51,7 @@ fn check_plain(text: &str, selector: &VectorSelector) -> Result<(), String> {
         return Err("expected a metric name, found only matchers".to_owned());
     }
     // A comment at the end would swallow what is written after it.
-    match promql_parser::parser::parse(&format!("{text}[1s]")) {
+    match promql::parse(&format!("{text}[1s]")) {
         Ok(Expr::MatrixSelector(_)) => Ok(()),
         _ => Err("expected nothing after the selector".to_owned()),
     }

@@ -144,6 +144,10 @@ impl<'de> Visitor<'de> for AnyValue {
     }
 }
 
+/// How deep a document may nest. No file of ours needs more than 8, and each level takes some
+/// 20 KiB of stack.
+const DEPTH_MAX: usize = 32;
+
 /// Reads one YAML document; a syntax error is reported and gives `None`.
 #[must_use]
 pub fn parse(text: &str, problems: &Problems) -> Option<Node> {
@@ -151,6 +155,7 @@ pub fn parse(text: &str, problems: &Problems) -> Option<Node> {
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         // YAML 1.2: a region called `no` is text.
         strict_booleans: true,
+        budget: serde_saphyr::budget! { max_depth: DEPTH_MAX },
     };
     match serde_saphyr::from_str_with_options(text, options) {
         Ok(node) => Some(node),
