@@ -1,7 +1,7 @@
 .DEFAULT_GOAL := help
 VENV := $(or $(ROLLBACKD_VENV),.venv)
 PREFIX := /usr
-.PHONY: help build install demo test bench reliability fmt lint
+.PHONY: help build install demo test bench reliability fuzz fmt lint
 
 help: ## Show this
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -34,6 +34,9 @@ bench: ## Measure speed and memory: the table in the README
 reliability: ## Break what can break, many times: the table in RELIABILITY.md
 	@scripts/setup packages
 	@scripts/reliability
+
+fuzz: ## Give every reader of foreign bytes ten million inputs, guided by coverage
+	@scripts/fuzz
 
 fmt: ## Format Rust and Python
 	cargo fmt

@@ -13,6 +13,8 @@ pub mod controller;
 pub mod domain;
 pub mod evaluate;
 pub mod explain;
+#[cfg(any(test, fuzzing))]
+pub mod foreign;
 pub mod http;
 pub mod ledger;
 pub mod membership;

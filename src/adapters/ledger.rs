@@ -21,6 +21,8 @@ use crate::ports::ledger::{Ledger, LedgerError};
 use crate::signing::{Signer, canonical_json};
 
 mod create;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod foreign;
 mod format;
 mod lock;
 mod pages;

@@ -16,6 +16,15 @@ pub fn series_of(body: &[u8]) -> Option<Vec<Series>> {
     answer::parse(body).ok()
 }
 
+/// Reads an answer's body; both ways to read a good one say the same.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_foreign_answer(body: &[u8]) {
+    match answer::parse(body) {
+        Ok(series) => assert_eq!(answer::parse_any(body), Ok(series)),
+        Err(_) => assert!(!answer::error_text(body).is_empty(), "refused without a word"),
+    }
+}
+
 #[cfg(test)]
 mod tests;
 

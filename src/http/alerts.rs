@@ -78,7 +78,7 @@ pub(super) async fn receive(
 }
 
 /// The labels of the alerts that fire.
-fn firing(body: &[u8]) -> Result<Vec<BTreeMap<String, String>>, Problem> {
+pub(super) fn firing(body: &[u8]) -> Result<Vec<BTreeMap<String, String>>, Problem> {
     let webhook: Webhook = serde_json::from_slice(body)
         .map_err(|error| Problem::bad(format!("not an Alertmanager webhook: {error}")))?;
     if webhook.version != WEBHOOK_VERSION {

@@ -57,6 +57,32 @@ use crate::ports::inbox::Message;
 use crate::ports::manifest::SignedManifest;
 use crate::ports::view::View;
 
+/// What reads foreign bytes here, for [`crate::foreign`].
+#[cfg(any(test, fuzzing))]
+pub(crate) mod foreign {
+    use super::{alerts, claim, operate};
+
+    pub(crate) fn read_webhook(body: &[u8]) {
+        if let Err(problem) = alerts::firing(body) {
+            assert!(!problem.detail().is_empty(), "refused without a word");
+        }
+    }
+
+    pub(crate) fn read_heartbeat(body: &[u8]) {
+        let question = claim::question(body);
+        match claim::heartbeat(body) {
+            Ok(heartbeat) => assert!(question.is_ok_and(|asked| asked == heartbeat)),
+            Err(problem) => assert!(!problem.detail().is_empty(), "refused without a word"),
+        }
+    }
+
+    pub(crate) fn read_order(body: &[u8]) {
+        if let Err(problem) = operate::read(body) {
+            assert!(!problem.detail().is_empty(), "refused without a word");
+        }
+    }
+}
+
 /// The manifests in force, by fleet as [`crate::domain::fleet::FleetId`] writes itself.
 pub type Manifests = Arc<BTreeMap<String, SignedManifest>>;
 

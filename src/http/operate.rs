@@ -106,8 +106,7 @@ pub(super) async fn act(
     }
     check_kind(request.headers())?;
     let body = app.body(request).await?;
-    let word: Word = serde_json::from_slice(&body)
-        .map_err(|error| Problem::bad(format!("not an operator's word: {error}")))?;
+    let word = read(&body)?;
     let order = order(&app, &caller, fleet, name, &word)?;
     let (fleet, actor) = (order.fleet.clone(), order.actor.clone());
     let (reply, replied) = oneshot::channel();
@@ -120,6 +119,12 @@ pub(super) async fn act(
         Ok(done) => Ok(Json(Outcome { fleet, actor, done })),
         Err(refusal) => Err(problem(&refusal)),
     }
+}
+
+/// Reads an operator's word.
+pub(super) fn read(body: &[u8]) -> Result<Word, Problem> {
+    serde_json::from_slice(body)
+        .map_err(|error| Problem::bad(format!("not an operator's word: {error}")))
 }
 
 fn problem(refusal: &Refusal) -> Problem {

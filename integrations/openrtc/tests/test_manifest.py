@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rollbackd_openrtc.manifest import ManifestReader, ManifestRefused, canonical_bytes
 from tests.conftest import Signer
@@ -123,3 +126,44 @@ def a_key_that_is_none_is_an_error() -> None:
     for key in ("", "xyz", "00" * 31):
         with pytest.raises(ValueError, match="64 hex digits"):
             ManifestReader(fleet="voice", public_key=key)
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+_fields = st.dictionaries(
+    st.sampled_from(
+        ["fleet", "serial", "admitted", "denied", "draining", "last_good", "expires_at"]
+    )
+    | st.text(),
+    _json,
+    max_size=4,
+)
+
+
+@settings(deadline=None, max_examples=50)
+@given(answer=_json | st.fixed_dictionaries({"manifest": _fields, "signature": _json}))
+def no_answer_is_a_manifest_without_a_signature(answer: object) -> None:
+    with pytest.raises(ManifestRefused):
+        reader(Signer()).read(answer, now=NOW)
+
+
+@settings(deadline=None, max_examples=50)
+@given(changes=_fields, raw=st.binary(max_size=80))
+def whatever_is_signed_is_a_manifest_or_refused(changes: dict[str, Any], raw: bytes) -> None:
+    signer = Signer()
+    try:
+        answer = signer.manifest(**changes)
+    except (ValueError, TypeError):
+        # Such a thing cannot be written as JSON, so nobody signs it.
+        return
+    for text in (json.dumps(answer).encode(), raw):
+        try:
+            manifest = reader(signer).read(json.loads(text), now=NOW)
+        except (ManifestRefused, ValueError):
+            continue
+        assert manifest.fleet == "voice"
+        assert manifest.expires_at > NOW
+        assert all(isinstance(version, str) for version in manifest.denied | manifest.draining)

@@ -79,7 +79,7 @@ pub(super) fn parse(body: &[u8]) -> Result<Vec<Series>, Bad> {
     }
 }
 
-fn parse_any(body: &[u8]) -> Result<Vec<Series>, Bad> {
+pub(super) fn parse_any(body: &[u8]) -> Result<Vec<Series>, Bad> {
     let envelope: Envelope =
         serde_json::from_slice(body).map_err(|error| Bad::Malformed(error.to_string()))?;
     if envelope.status != "success" {
