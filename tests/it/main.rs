@@ -14,6 +14,7 @@ mod decision_table;
 mod demo;
 mod false_rollbacks;
 mod house;
+mod kills;
 mod ledger;
 mod membership;
 mod operator;

@@ -6,6 +6,7 @@ pub(crate) mod exporter;
 pub(crate) mod fleet;
 pub(crate) mod history;
 pub(crate) mod prometheus;
+pub(crate) mod site;
 pub(crate) mod synthetic;
 pub(crate) mod worker;
 
