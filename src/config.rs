@@ -32,7 +32,7 @@ pub struct Config {
     /// TLS, client certificates and users, in the exporter-toolkit's format.
     pub web_config_file: Option<PathBuf>,
     /// Where measurements come from.
-    pub prometheus: PrometheusConfig,
+    pub prometheus: ServerConfig,
     /// Globs of rule files, resolved against `directory`.
     pub rule_files: Vec<String>,
     /// The `SQLite` file of the ledger.
@@ -42,7 +42,9 @@ pub struct Config {
     /// Where checkpoints of the ledger are kept.
     pub checkpoint: Option<CheckpointConfig>,
     /// Where notices go; without it, only to the log and the ledger.
-    pub alertmanager: Option<AlertmanagerConfig>,
+    pub alertmanager: Option<ServerConfig>,
+    /// Where events go; none: nowhere.
+    pub cdevents: Option<CdEventsConfig>,
     /// How many fleets may regress at once before none is rolled back without a person.
     pub breaker: Breaker,
     /// At least one; the names are unique.
@@ -63,12 +65,12 @@ impl Config {
     }
 }
 
-/// A Prometheus, or what speaks its API, and how to reach it.
+/// A server that is asked or told, or several of the same, and how to reach them.
 #[derive(Clone, Debug, PartialEq)]
-pub struct PrometheusConfig {
-    /// At least one `http` or `https` URL, tried in order.
+pub struct ServerConfig {
+    /// At least one `http` or `https` URL.
     pub urls: Vec<String>,
-    /// Of one query, over all servers and retries.
+    /// Of one request, over all servers and retries.
     pub timeout: Duration,
     /// Further attempts after the first, over all URLs.
     pub retries: u32,
@@ -133,7 +135,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// TLS towards Prometheus, as in its own `tls_config`.
+/// TLS towards a server, as in Prometheus' own `tls_config`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsConfig {
     /// PEM file of the authorities to trust instead of the platform's.
@@ -155,11 +157,17 @@ pub struct CheckpointConfig {
     pub every: Duration,
 }
 
-/// An Alertmanager that takes notices.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AlertmanagerConfig {
-    /// An `http` or `https` URL, without `/api/v2`.
-    pub url: String,
+/// Where events of deployments go, as `CDEvents`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CdEventsConfig {
+    /// Tried in order.
+    pub server: ServerConfig,
+    /// A URI reference that names this rollbackd.
+    pub source: String,
+    /// The environment its fleets are in.
+    pub environment: String,
+    /// A package URL with `{{fleet}}` and `{{version}}`.
+    pub artifact: String,
 }
 
 /// A fleet entry: one fleet, or many that `by` tells apart.

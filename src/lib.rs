@@ -19,6 +19,7 @@ pub mod http;
 pub mod ledger;
 pub mod membership;
 pub mod metrics;
+pub mod notices;
 pub mod plot;
 pub mod ports;
 pub mod rules;

@@ -241,9 +241,9 @@ impl Metrics {
         with(&self.families.requests_refused, &[refused.as_str()], prometheus::Counter::inc);
     }
 
-    /// A notice was sent, or not.
-    pub fn notice_finished(&self, outcome: &str) {
-        with(&self.families.notices, &[outcome], prometheus::Counter::inc);
+    /// A notice was `sent`, `failed` or `refused`.
+    pub fn notice_finished(&self, to: &str, outcome: &str) {
+        with(&self.families.notices, &[to, outcome], prometheus::Counter::inc);
     }
 
     /// Records were appended to the ledger.
@@ -354,7 +354,7 @@ mod tests {
         metrics.set_ledger_failing(true);
         metrics.set_ledger_verified();
         metrics.set_breaker(true, 4);
-        metrics.notice_finished("sent");
+        metrics.notice_finished("cdevents", "sent");
         metrics.records_appended(2);
         for want in [
             r#"rollbackd_build_info{revision="abc",version="1.2.3"} 1"#,
@@ -379,7 +379,7 @@ mod tests {
             "rollbackd_breaker_open 1",
             "rollbackd_regressed_fleets 4",
             r#"rollbackd_alerts_received_total{result="malformed"} 0"#,
-            r#"rollbackd_notices_total{outcome="sent"} 1"#,
+            r#"rollbackd_notices_total{outcome="sent",to="cdevents"} 1"#,
             "rollbackd_ledger_records_total 2",
             "rollbackd_last_evaluation_timestamp_seconds 1.5",
         ] {

@@ -7,6 +7,7 @@ pub mod inbox;
 pub mod ledger;
 pub mod manifest;
 pub mod metrics;
+pub mod notify;
 pub mod platform;
 pub mod view;
 

@@ -49,7 +49,13 @@ impl Signer {
     /// The signature over `bytes`, 128 hex digits.
     #[must_use]
     pub fn sign(&self, bytes: &[u8]) -> String {
-        hex::encode(self.key.sign(bytes).to_bytes())
+        hex::encode(self.sign_raw(bytes))
+    }
+
+    /// The signature over `bytes`, 64 bytes.
+    #[must_use]
+    pub fn sign_raw(&self, bytes: &[u8]) -> [u8; 64] {
+        self.key.sign(bytes).to_bytes()
     }
 
     /// The public key, 64 hex digits.

@@ -2,5 +2,7 @@
 
 pub mod clock;
 pub mod command;
+mod http_client;
 pub mod ledger;
+pub mod notify;
 pub mod prometheus;

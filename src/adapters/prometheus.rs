@@ -8,7 +8,6 @@
 //! everywhere and found nothing makes `Ok` with no series.
 
 mod answer;
-mod settings;
 /// The series in an answer's body, as [`PrometheusSource`] reads it; for benchmarks.
 #[doc(hidden)]
 #[must_use]
@@ -42,7 +41,8 @@ use tokio::time::Instant;
 
 use crate::ports::metrics::{MetricError, MetricSource, RangeQuery, Series};
 
-pub use settings::{Authorization, InvalidSettings, Secret, Settings, Tls};
+use super::http_client;
+pub use super::http_client::{Authorization, InvalidSettings, Secret, Settings, Tls};
 
 /// The largest answer read, in bytes: what is larger is an error.
 pub const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -91,7 +91,7 @@ impl PrometheusSource {
         let http = settings.http_client()?;
         let mut servers = Vec::with_capacity(settings.urls.len());
         for url in &settings.urls {
-            let shown = settings::without_credentials(url)?;
+            let shown = http_client::without_credentials(url)?;
             let client =
                 Client::from(http.clone(), url.trim_end_matches('/')).map_err(|error| {
                     InvalidSettings { subject: shown.clone(), reason: error.to_string() }
@@ -190,7 +190,7 @@ impl PrometheusSource {
         let status = response.status();
         if status.is_redirection() {
             let to = response.headers().get(LOCATION).and_then(|to| to.to_str().ok());
-            let to = to.map_or_else(|| "nowhere".into(), settings::shown);
+            let to = to.map_or_else(|| "nowhere".into(), http_client::shown);
             return Err(server.refused_here(format!("{status}: redirected to {to}, not followed")));
         }
         let body = read_bounded(response).await.map_err(|reason| server.unreachable(reason))?;

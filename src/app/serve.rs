@@ -12,11 +12,13 @@ use tracing::{error, info, warn};
 
 use crate::adapters::clock::SystemClock;
 use crate::adapters::ledger::{ReplayError, SqliteLedger, lock};
+use crate::adapters::notify::Reach;
 use crate::config::{self, Config};
 use crate::controller::{Controller, Manifests, Ports};
 use crate::http::{self, Doors, Limits, Shared};
 use crate::ledger::verify::{ChainVerifier, Trust};
 use crate::metrics::Metrics;
+use crate::notices::{self, Told, cdevents::Source};
 use crate::ports::inbox::{Message, Refusal};
 use crate::ports::metrics::MetricSource;
 use crate::ports::platform::Platform;
@@ -26,7 +28,7 @@ use crate::signing::Signer;
 use crate::telemetry::LogArgs;
 
 use super::gate::Gate;
-use super::wiring::{platform, source, verifiers};
+use super::wiring::{notifier, platform, source, verifiers};
 use super::{access, checkpoint};
 
 /// Messages that may wait for the controller; further ones are refused, and their senders told.
@@ -100,9 +102,16 @@ pub(super) async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let server = tokio::spawn(http::serve(listener, router, doors, stopped));
     let follower = Arc::clone(&gate);
     tokio::spawn(async move { follower.follow().await });
-    tokio::spawn(signals(inbox));
+    tokio::spawn(signals(inbox.clone()));
     let path = args.config.clone();
     let verified = metrics.clone();
+    if !args.read_only {
+        notices(&config, &ledger, &signer, &inbox, || Told {
+            view: view.subscribe(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+        })?;
+    }
     let ports = Ports {
         source: Arc::new(source(&config.prometheus, metrics.clone())?),
         platform: Arc::new(platform(&config)?),
@@ -148,6 +157,31 @@ pub(super) async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     result
 }
 
+/// Starts what tells people and other systems; each ends with the controller.
+fn notices(
+    config: &Config,
+    ledger: &Arc<SqliteLedger>,
+    signer: &Signer,
+    inbox: &mpsc::Sender<Message>,
+    told: impl Fn() -> Told,
+) -> anyhow::Result<()> {
+    if let Some(server) = &config.alertmanager {
+        let notifier = notifier(server, Reach::Every).context("alertmanager")?;
+        tokio::spawn(notices::tell_alertmanager(notifier, told()));
+    }
+    if let Some(cdevents) = &config.cdevents {
+        let notifier = notifier(&cdevents.server, Reach::First).context("cdevents")?;
+        let about = Source {
+            source: cdevents.source.clone(),
+            environment: cdevents.environment.clone(),
+            artifact: cdevents.artifact.clone(),
+        };
+        let (ledger, signer, inbox) = (ledger.clone(), signer.clone(), inbox.clone());
+        tokio::spawn(notices::tell_events(notifier, ledger, about, signer, inbox, told()));
+    }
+    Ok(())
+}
+
 /// Serves what there is; refuses everything that would need the controller.
 async fn read_only(mut messages: mpsc::Receiver<Message>) {
     warn!("read-only: nothing is watched and nothing will be rolled back");
@@ -158,6 +192,7 @@ async fn read_only(mut messages: mpsc::Receiver<Message>) {
             Message::Order(_, reply) => {
                 drop(reply.send(Err(Refusal::Conflict("it runs read-only".to_owned()))));
             }
+            Message::Told(_, reply) => drop(reply.send(false)),
             Message::Alerted(_) | Message::Heartbeat(_) | Message::WorkerRejected { .. } => {}
         }
     }

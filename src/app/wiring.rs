@@ -8,8 +8,9 @@ use anyhow::Context;
 use base64::prelude::{BASE64_STANDARD, Engine};
 
 use crate::adapters::command::{CommandPlatform, Commands};
+use crate::adapters::notify::{HttpNotifier, Reach};
 use crate::adapters::prometheus::{self, PrometheusSource};
-use crate::config::{Config, PrometheusConfig, SecretSource};
+use crate::config::{Config, SecretSource, ServerConfig};
 use crate::membership::MembershipVerifier;
 use crate::metrics::Metrics;
 
@@ -50,26 +51,32 @@ pub(super) fn platform(config: &Config) -> anyhow::Result<CommandPlatform> {
 /// For a fleet that has a drain command and no start command.
 const COMMAND_TIMEOUT: Duration = Duration::from_mins(1);
 
-pub(super) fn source(
-    config: &PrometheusConfig,
-    metrics: Metrics,
-) -> anyhow::Result<PrometheusSource> {
+pub(super) fn source(config: &ServerConfig, metrics: Metrics) -> anyhow::Result<PrometheusSource> {
     let source = unobserved(config, config.timeout)?;
     Ok(source.with_observer(Arc::new(move |took, ok| metrics.query_finished(took, ok))))
 }
 
 /// For long ranges, which nobody waits for at three in the morning.
-pub(super) fn patient_source(config: &PrometheusConfig) -> anyhow::Result<PrometheusSource> {
+pub(super) fn patient_source(config: &ServerConfig) -> anyhow::Result<PrometheusSource> {
     unobserved(config, config.timeout.max(PATIENCE))
 }
 
 const PATIENCE: Duration = Duration::from_mins(2);
 
-fn unobserved(config: &PrometheusConfig, timeout: Duration) -> anyhow::Result<PrometheusSource> {
+fn unobserved(config: &ServerConfig, timeout: Duration) -> anyhow::Result<PrometheusSource> {
+    Ok(PrometheusSource::new(settings(config, timeout)?)?)
+}
+
+/// Where notices of one kind go.
+pub(super) fn notifier(config: &ServerConfig, reach: Reach) -> anyhow::Result<HttpNotifier> {
+    Ok(HttpNotifier::new(settings(config, config.timeout)?, reach)?)
+}
+
+fn settings(config: &ServerConfig, timeout: Duration) -> anyhow::Result<prometheus::Settings> {
     let secret = |text: &str| prometheus::Secret::new(text.to_owned());
     let headers = config.headers.iter().map(|(name, value)| (name.clone(), secret(value)));
     let tls = &config.tls_config;
-    let settings = prometheus::Settings {
+    Ok(prometheus::Settings {
         urls: config.urls.clone(),
         timeout,
         retries: config.retries,
@@ -80,11 +87,10 @@ fn unobserved(config: &PrometheusConfig, timeout: Duration) -> anyhow::Result<Pr
             client: tls.cert_file.clone().zip(tls.key_file.clone()),
             insecure_skip_verify: tls.insecure_skip_verify,
         },
-    };
-    Ok(PrometheusSource::new(settings)?)
+    })
 }
 
-fn authorization(config: &PrometheusConfig) -> anyhow::Result<prometheus::Authorization> {
+fn authorization(config: &ServerConfig) -> anyhow::Result<prometheus::Authorization> {
     if let Some(basic) = &config.basic_auth {
         let password = match &basic.password {
             SecretSource::Inline(secret) => secret.expose().to_owned(),

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{AlertmanagerConfig, Breaker, CheckpointConfig, Config, FleetConfig, PrometheusConfig};
+use super::{Breaker, CdEventsConfig, CheckpointConfig, Config, FleetConfig, ServerConfig};
 use super::{auth, fleet, http};
+use crate::domain::template;
 use crate::yaml::values::{self, Read};
 use crate::yaml::{self, Map, Node, Problem, Problems, Scope};
 
@@ -115,7 +116,8 @@ fn top(mut map: Map<'_, '_>, base: &Base, rule_files: &mut Vec<String>) -> Optio
     let ledger = map.required("ledger", |node| base.ledger(node));
     let signing_key_file = map.required("signing_key_file", |node| base.path(node));
     let checkpoint = map.child("checkpoint").and_then(|map| checkpoint(map, base));
-    let alertmanager = map.child("alertmanager").and_then(alertmanager);
+    let alertmanager = map.child("alertmanager").map(|map| alertmanager(map, base));
+    let cdevents = map.child("cdevents").and_then(|map| cdevents(map, base));
     let breaker = map.child("breaker").map(breaker).unwrap_or_default();
     let fleets = fleets(&mut map, base);
     map.finish();
@@ -130,6 +132,7 @@ fn top(mut map: Map<'_, '_>, base: &Base, rule_files: &mut Vec<String>) -> Optio
         signing_key_file: signing_key_file?,
         checkpoint,
         alertmanager,
+        cdevents,
         breaker,
         fleets,
     })
@@ -166,11 +169,39 @@ fn checkpoint(mut map: Map<'_, '_>, base: &Base) -> Option<CheckpointConfig> {
     Some(CheckpointConfig { file: file?, every })
 }
 
-fn alertmanager(mut map: Map<'_, '_>) -> Option<AlertmanagerConfig> {
-    let url = map.required("url", http::url);
+fn cdevents(mut map: Map<'_, '_>, base: &Base) -> Option<CdEventsConfig> {
+    let server = server_of(&mut map, base);
+    let source = map.optional("source", |node| {
+        let text = values::text(node)?;
+        let plain = |c: char| c.is_ascii_graphic() && !"\"<>\\^`{|}".contains(c);
+        if text.is_empty() || !text.chars().all(plain) {
+            return Err(format!("`{text}` is no URI reference such as `/rollbackd/eu`"));
+        }
+        Ok(text)
+    });
+    let environment = map.required("environment", values::text);
+    let artifact = map.optional("artifact", |node| {
+        let text = values::text(node)?;
+        template::check(&text, ARTIFACT_PLACEHOLDERS).map_err(|error| error.to_string())?;
+        if !text.starts_with("pkg:") {
+            return Err(format!("expected a package URL such as `{ARTIFACT}`, found `{text}`"));
+        }
+        Ok(text)
+    });
     map.finish();
-    Some(AlertmanagerConfig { url: url? })
+    Some(CdEventsConfig {
+        server,
+        source: source.unwrap_or_else(|| "/rollbackd".to_owned()),
+        environment: environment?,
+        artifact: artifact.unwrap_or_else(|| ARTIFACT.to_owned()),
+    })
 }
+
+/// What an artifact is called unless the config says so.
+const ARTIFACT: &str = "pkg:generic/{{fleet}}@{{version}}";
+
+/// What may stand in an artifact's name.
+const ARTIFACT_PLACEHOLDERS: &[&str] = &["fleet", "version"];
 
 fn breaker(mut map: Map<'_, '_>) -> Breaker {
     let default = Breaker::default();
@@ -185,11 +216,24 @@ fn breaker(mut map: Map<'_, '_>) -> Breaker {
     }
 }
 
-fn prometheus(mut map: Map<'_, '_>, base: &Base) -> PrometheusConfig {
-    map.require("url");
-    let urls = http::urls(&mut map);
-    let timeout = map.optional("timeout", values::duration).unwrap_or(Duration::from_secs(10));
+fn prometheus(mut map: Map<'_, '_>, base: &Base) -> ServerConfig {
     let retries = map.optional("retries", |node| values::whole(node, 0, 10)).unwrap_or(2);
+    let server = server_of(&mut map, base);
+    map.finish();
+    ServerConfig { retries, ..server }
+}
+
+fn alertmanager(mut map: Map<'_, '_>, base: &Base) -> ServerConfig {
+    let server = server_of(&mut map, base);
+    map.finish();
+    server
+}
+
+/// The keys of a server, where there are further ones beside them.
+fn server_of(map: &mut Map<'_, '_>, base: &Base) -> ServerConfig {
+    map.require("url");
+    let urls = http::urls(map);
+    let timeout = map.optional("timeout", values::duration).unwrap_or(Duration::from_secs(10));
     let authorization = map.child("authorization").and_then(|map| http::authorization(map, base));
     let basic_auth = map.child("basic_auth").and_then(|map| http::basic_auth(map, base));
     if map.has("authorization") && map.has("basic_auth") {
@@ -197,8 +241,7 @@ fn prometheus(mut map: Map<'_, '_>, base: &Base) -> PrometheusConfig {
     }
     let tls_config = map.child("tls_config").map(|map| http::tls(map, base)).unwrap_or_default();
     let headers = map.texts("headers", http::header);
-    map.finish();
-    PrometheusConfig { urls, timeout, retries, authorization, basic_auth, tls_config, headers }
+    ServerConfig { urls, timeout, retries: 0, authorization, basic_auth, tls_config, headers }
 }
 
 #[cfg(test)]

@@ -289,6 +289,11 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
                 // The caller may have gone; the reload has happened all the same.
                 drop(reply.send(result));
             }
+            Message::Told(told, reply) => {
+                let recorded = self.append(vec![show::told(self.ports.clock.now(), &told)]).await?;
+                // One that has gone will ask the ledger when it is back.
+                let _asker_may_be_gone = reply.send(recorded);
+            }
             Message::Shutdown => {}
         }
         Ok(())

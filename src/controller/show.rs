@@ -17,6 +17,7 @@ use crate::evaluate::judge::{Judgement, rule_name, threshold_log10};
 use crate::ledger::event::ACTOR;
 use crate::ledger::record::{Draft, rfc3339};
 use crate::metrics::Metrics;
+use crate::ports::inbox::{Outcome, Told};
 use crate::ports::ledger::Ledger;
 use crate::ports::manifest::SignedManifest;
 use crate::ports::metrics::MetricSource;
@@ -196,24 +197,29 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
     }
 }
 
+type Annotations = BTreeMap<String, String>;
+
 fn rules_of(group: &Group, config: &FleetConfig) -> Vec<RuleView> {
-    let view = |name: &str, kind: &str, digest: &str, queries| RuleView {
-        group: group.name.clone(),
-        name: name.to_owned(),
-        fleet: group.fleet.to_string(),
-        file: group.file.clone(),
-        kind: kind.to_owned(),
-        digest: digest.to_owned(),
-        queries,
-    };
+    let view =
+        |name: &str, kind: &str, digest: &str, annotations: &Annotations, queries| RuleView {
+            group: group.name.clone(),
+            name: name.to_owned(),
+            annotations: annotations.clone(),
+            fleet: group.fleet.to_string(),
+            file: group.file.clone(),
+            kind: kind.to_owned(),
+            digest: digest.to_owned(),
+            queries,
+        };
     let sessions = group.sessions.iter().map(|rule| {
-        view(&rule.name, "sessions", &rule.digest, queries(config, rule, group.interval))
+        let queries = queries(config, rule, group.interval);
+        view(&rule.name, "sessions", &rule.digest, &rule.annotations, queries)
     });
     let values = group.values.iter().map(|rule| {
         let FleetConfig { workers, by, version_label, .. } = config;
         let query = query::value(rule, workers, by, version_label, group.interval);
         let queries = BTreeMap::from([("value".to_owned(), query)]);
-        view(&rule.name, "value", &rule.digest, queries)
+        view(&rule.name, "value", &rule.digest, &rule.annotations, queries)
     });
     sessions.chain(values).collect()
 }
@@ -326,6 +332,29 @@ pub(super) fn count(
                 metrics.set_session_failure_ratio(fleet, version.as_str(), ratio);
             }
         }
+    }
+}
+
+/// The record of how far a system outside has been told.
+pub(super) fn told(at: Timestamp, told: &Told) -> Draft {
+    let (event, result, reason) = match &told.outcome {
+        Outcome::Begun => ("notice.begun", "ok", None),
+        Outcome::Delivered => ("notice.delivered", "ok", None),
+        Outcome::Refused(reason) => ("notice.refused", "refused", Some(reason.as_str())),
+    };
+    let mut extra = Map::new();
+    extra.insert("up_to_seq".to_owned(), told.up_to_seq.into());
+    if let Some(reason) = reason {
+        extra.insert("reason".to_owned(), reason.into());
+    }
+    Draft {
+        at,
+        event: event.to_owned(),
+        actor: ACTOR.to_owned(),
+        target: told.sink.to_owned(),
+        result: result.to_owned(),
+        version: None,
+        extra,
     }
 }
 

@@ -75,7 +75,7 @@ impl Families {
             regressed_fleets: registered(r, Gauge::new("regressed_fleets", "Fleets that regressed within the breaker's time.")?)?,
             alerts_received: counters(r, "alerts_received_total", "Webhooks of Alertmanager's, by what became of them.", &["result"])?,
             requests_refused: counters(r, "requests_refused_total", "Requests and connections refused, by reason.", &["reason"])?,
-            notices: counters(r, "notices_total", "Notices sent to people and systems, by outcome.", &["outcome"])?,
+            notices: counters(r, "notices_total", "Notices to people and systems, by whom they are for and their outcome.", &["to", "outcome"])?,
             ledger_records: registered(r, IntCounter::new("ledger_records_total", "Records appended to the ledger.")?)?,
             last_evaluation_timestamp: registered(r, Gauge::new("last_evaluation_timestamp_seconds", "When rules were last evaluated, since the Unix epoch.")?)?,
         })

@@ -66,6 +66,28 @@ pub enum Refusal {
     NotRecorded(String),
 }
 
+/// How far a system outside has been told of records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Which system: `cdevents`.
+    pub sink: &'static str,
+    /// It has every event among the records up to this one.
+    pub up_to_seq: u64,
+    /// How it took the last one.
+    pub outcome: Outcome,
+}
+
+/// How a system took what it was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is told from here on; of what came before, nothing.
+    Begun,
+    /// It has it.
+    Delivered,
+    /// It will never take it, and says why.
+    Refused(String),
+}
+
 /// One thing that happened outside; sent over a bounded channel.
 #[derive(Debug)]
 pub enum Message {
@@ -88,6 +110,9 @@ pub enum Message {
     Order(Order, oneshot::Sender<Result<String, Refusal>>),
     /// Read the rule files again; the answer is what is wrong with them.
     Reload(oneshot::Sender<Result<(), String>>),
+    /// A system that is told of records has them up to this one; the answer is whether that is
+    /// recorded, so that it is not told again after a restart.
+    Told(Told, oneshot::Sender<bool>),
     /// Finish what is in hand and stop.
     Shutdown,
 }

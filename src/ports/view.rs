@@ -358,6 +358,8 @@ pub struct RuleView {
     pub name: String,
     /// The fleet entry it judges.
     pub fleet: String,
+    /// What people are told beside the rule's own words, with placeholders.
+    pub annotations: BTreeMap<String, String>,
     /// The file it stands in.
     pub file: String,
     /// `sessions` or `value`.

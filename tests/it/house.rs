@@ -21,6 +21,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("evaluate",   &["domain", "rules", "config", "ports"]),
     ("explain",    &["domain", "ledger", "ports"]),
     ("controller", &["domain", "signing", "metrics", "ledger", "rules", "config", "ports", "evaluate"]),
+    ("notices",    &["domain", "signing", "metrics", "ledger", "ports"]),
     ("adapters",   &["domain", "signing", "ledger", "ports"]),
     ("http",       &["domain", "membership", "metrics", "ledger", "ports", "explain"]),
     ("cli",        &["domain", "yaml", "signing", "ledger", "rules", "config", "ports", "adapters", "evaluate", "plot", "simulate"]),

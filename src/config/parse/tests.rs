@@ -38,7 +38,7 @@ fn what_is_left_out_has_a_default_and_paths_start_at_the_file() {
             anonymous: None,
         },
         web_config_file: None,
-        prometheus: PrometheusConfig {
+        prometheus: ServerConfig {
             urls: [
                 "http://127.0.0.1:9090",
             ],
@@ -61,6 +61,7 @@ fn what_is_left_out_has_a_default_and_paths_start_at_the_file() {
         signing_key_file: "etc/rollbackd.key",
         checkpoint: None,
         alertmanager: None,
+        cdevents: None,
         breaker: Breaker {
             fleets_max: 3,
             share_max: Share(
@@ -118,6 +119,12 @@ fn what_is_given_is_read() {
     assert_eq!(config.prometheus.tls_config.ca_file.as_deref(), Some(Path::new("ca.pem")));
     assert!(config.prometheus.tls_config.insecure_skip_verify);
     assert_eq!(config.prometheus.headers["X-Scope-OrgID"], "voice");
+    let alertmanager = config.alertmanager.as_ref().unwrap();
+    assert_eq!((alertmanager.urls.len(), alertmanager.timeout), (2, Duration::from_secs(3)));
+    let cdevents = config.cdevents.as_ref().unwrap();
+    assert_eq!(cdevents.source, "/rollbackd/eu");
+    assert_eq!(cdevents.artifact, "pkg:oci/voice@{{version}}");
+    assert_eq!(cdevents.server.headers["X-Team"], "voice");
     let share_max = "50%".parse().unwrap();
     let breaker = Breaker { fleets_max: 10, share_max, within: Duration::from_mins(5) };
     assert_eq!(config.breaker, breaker);
@@ -145,6 +152,24 @@ fn what_is_given_is_read() {
         problems(&format!("{MINIMAL}auth: {{ read: {{ users: [a] }} }}"))
             .contains("no users without")
     );
+}
+
+#[test]
+fn where_events_go_is_checked() {
+    #[rustfmt::skip]
+    let cases: &[(&str, &str)] = &[
+        ("url: http://b, environment: e",                              ""),
+        ("url: http://b",                                              "environment: missing"),
+        ("environment: e",                                             "url: missing"),
+        ("url: http://b, environment: e, retries: 3",                  "unknown key `retries`"),
+        ("url: http://b, environment: e, source: 'a b'",               "is no URI reference"),
+        ("url: http://b, environment: e, artifact: voice",             "expected a package URL"),
+        ("url: http://b, environment: e, artifact: 'pkg:a@{{worker}}'", "unknown placeholder"),
+    ];
+    for (keys, want) in cases {
+        let found = problems(&format!("{MINIMAL}cdevents: {{ {keys} }}\n"));
+        assert!(found.contains(want) && found.is_empty() == want.is_empty(), "{keys}: {found}");
+    }
 }
 
 #[test]
@@ -178,7 +203,7 @@ fn every_problem_is_told_at_once_and_placed() {
     etc/rollbackd.yml:9:45: prometheus.headers.X: expected text, found a number; put it in quotes
     etc/rollbackd.yml:10:13: rule_files: expected at least one file
     etc/rollbackd.yml:11:9: ledger: expected `sqlite:` and a path, found `postgres://x`
-    etc/rollbackd.yml:12:1: unknown key `signing_keyfile`; there are `listen`, `auth`, `web_config_file`, `prometheus`, `rule_files`, `ledger`, `signing_key_file`, `checkpoint`, `alertmanager`, `breaker`, `fleets`
+    etc/rollbackd.yml:12:1: unknown key `signing_keyfile`; there are `listen`, `auth`, `web_config_file`, `prometheus`, `rule_files`, `ledger`, `signing_key_file`, `checkpoint`, `alertmanager`, `cdevents`, `breaker`, `fleets`
     etc/rollbackd.yml:13:15: alertmanager: expected a map, found text
     etc/rollbackd.yml:16:5: fleets[0].name: `name` is here twice
     etc/rollbackd.yml:17:9: fleets[0].by: `deployment_version` is the version label; versions share a fleet
@@ -210,7 +235,7 @@ fn every_problem_is_told_at_once_and_placed() {
     etc/rollbackd.yml:34:5: fleets[2].workers: missing
     etc/rollbackd.yml:34:11: fleets[2].name: fleet name must have 1 to 63 letters, digits, `_` or `-`
     etc/rollbackd.yml:35:5: fleets[3]: expected a map, found text
-    etc/rollbackd.yml:36:1: unknown key `surprise`; there are `listen`, `auth`, `web_config_file`, `prometheus`, `rule_files`, `ledger`, `signing_key_file`, `checkpoint`, `alertmanager`, `breaker`, `fleets`
+    etc/rollbackd.yml:36:1: unknown key `surprise`; there are `listen`, `auth`, `web_config_file`, `prometheus`, `rule_files`, `ledger`, `signing_key_file`, `checkpoint`, `alertmanager`, `cdevents`, `breaker`, `fleets`
     etc/rollbackd.yml:37:15: auth.read: expected `token_files`, `users`, or both
     etc/rollbackd.yml:37:41: auth.alert.token_files: expected a list, found text
     etc/rollbackd.yml:37:57: auth.operate: unknown key `tokens`; there are `token_files`, `users`

@@ -12,7 +12,7 @@ use super::{client, free_address, wait_for};
 /// Killed by its process id when dropped.
 pub(crate) struct Alertmanager {
     child: Child,
-    url: String,
+    pub(crate) url: String,
     _directory: TempDir,
 }
 
@@ -47,6 +47,17 @@ impl Alertmanager {
         })
         .await;
         started
+    }
+
+    /// The alerts that fire, by name, with their annotations.
+    pub(crate) async fn firing(&self) -> Vec<(String, Value)> {
+        let url = format!("{}/api/v2/alerts?active=true", self.url);
+        let alerts: Vec<Value> = client().get(url).send().await.unwrap().json().await.unwrap();
+        let named = |alert: &Value| {
+            let name = alert["labels"]["alertname"].as_str().unwrap().to_owned();
+            (name, alert["annotations"].clone())
+        };
+        alerts.iter().map(named).collect()
     }
 
     /// What Prometheus would post: an alert that began or, with `ends_at`, has ended.

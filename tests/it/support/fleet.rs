@@ -80,14 +80,28 @@ impl Fleet {
         Self { prometheus, address, directory, log_level: "info", controller: None, targets }
     }
 
+    /// Adds a section to the config. Before the controller is started.
+    pub(crate) fn configure(&self, section: &str, value: Value) {
+        let path = self.path("rollbackd.yml");
+        let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        config[section] = value;
+        std::fs::write(path, config.to_string()).unwrap();
+    }
+
     /// With a controller that watches two workers of v1 taking calls and knows v1 as good.
     pub(crate) async fn serving_on_v1(setup: Setup) -> (Self, Dispatcher) {
         let mut fleet = Self::prepare(setup).await;
-        fleet.start_controller().await;
-        fleet.start_workers("v1").await;
-        let calls = fleet.dispatch();
-        fleet.until("v1 to be the last good", |fleet| fleet["last_good"] == "v1").await;
+        let calls = fleet.serve_on_v1().await;
         (fleet, calls)
+    }
+
+    /// Starts the controller, two workers of v1 and calls, until it knows v1 as good.
+    pub(crate) async fn serve_on_v1(&mut self) -> Dispatcher {
+        self.start_controller().await;
+        self.start_workers("v1").await;
+        let calls = self.dispatch();
+        self.until("v1 to be the last good", |fleet| fleet["last_good"] == "v1").await;
+        calls
     }
 
     /// Two workers of v2 take all new calls; those of v1 drain, as in any cutover.

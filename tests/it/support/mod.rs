@@ -1,6 +1,7 @@
 //! Real servers and fake workers to put around the code under test.
 
 pub(crate) mod alertmanager;
+pub(crate) mod broker;
 pub(crate) mod browser;
 pub(crate) mod exporter;
 pub(crate) mod fleet;

@@ -49,7 +49,7 @@ pub enum Authorization {
 }
 
 impl Authorization {
-    pub(super) async fn read(&self) -> Result<Option<HeaderValue>, InvalidSettings> {
+    pub(crate) async fn read(&self) -> Result<Option<HeaderValue>, InvalidSettings> {
         match self {
             Self::None => Ok(None),
             Self::Header(value) => value.header("authorization").map(Some),
@@ -79,18 +79,18 @@ pub struct Tls {
     pub insecure_skip_verify: bool,
 }
 
-/// Which servers to ask, and how.
+/// Which servers to ask or tell, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Tried in order; each may have a path, and credentials.
     pub urls: Vec<String>,
-    /// How long one query may take, over all servers and retries.
+    /// How long one request may take, over all servers and retries.
     pub timeout: Duration,
     /// How often all servers are asked again when none could answer.
     pub retries: u32,
-    /// Sent with every query.
+    /// Sent with every request.
     pub headers: Vec<(String, Secret)>,
-    /// Sent with every query; overrules credentials in the URL.
+    /// Sent with every request; overrules credentials in the URL.
     pub authorization: Authorization,
     /// For `https` URLs.
     pub tls: Tls,
@@ -107,7 +107,7 @@ pub struct InvalidSettings {
 }
 
 impl Settings {
-    pub(super) fn header_map(&self) -> Result<HeaderMap, InvalidSettings> {
+    pub(crate) fn header_map(&self) -> Result<HeaderMap, InvalidSettings> {
         let mut headers = HeaderMap::new();
         for (name, value) in &self.headers {
             let header: HeaderName = name.parse().map_err(|error| invalid(name, &error))?;
@@ -116,7 +116,7 @@ impl Settings {
         Ok(headers)
     }
 
-    pub(super) fn http_client(&self) -> Result<Client, InvalidSettings> {
+    pub(crate) fn http_client(&self) -> Result<Client, InvalidSettings> {
         self.header_map()?;
         // An error says that one is installed already, which is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
@@ -147,7 +147,7 @@ impl Settings {
 }
 
 /// The URL for error texts.
-pub(super) fn without_credentials(url: &str) -> Result<String, InvalidSettings> {
+pub(crate) fn without_credentials(url: &str) -> Result<String, InvalidSettings> {
     let parsed: Url = url.parse().map_err(|error| invalid("url", &error))?;
     if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none() {
         let reason = "it is neither http:// nor https://".into();
@@ -157,7 +157,7 @@ pub(super) fn without_credentials(url: &str) -> Result<String, InvalidSettings> 
 }
 
 /// A URL without what may be secret in it: user, password, query and fragment.
-pub(super) fn shown(url: &str) -> String {
+pub(crate) fn shown(url: &str) -> String {
     let Ok(mut parsed) = url.parse::<Url>() else {
         return url.split(['?', '#', '@']).next().unwrap_or_default().to_owned();
     };

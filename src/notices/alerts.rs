@@ -1,0 +1,260 @@
+//! What is so now, as Alertmanager's alerts.
+//!
+//! An alert is told again and again while it is so, with an end that lies ahead, so that it ends by
+//! itself if rollbackd does. A label says what it is about and does not change while it is so;
+//! figures and reasons are annotations.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::domain::template;
+use crate::domain::time::Timestamp;
+use crate::ledger::record::{parse_rfc3339, rfc3339};
+use crate::ports::view::{FleetView, RollbackView, RolloutView, RuleView, View};
+
+/// How long an alert stands without being told again.
+const STANDS_FOR: Duration = Duration::from_mins(4);
+/// How long a rollback that has ended is told of.
+const ENDED_FOR: Duration = Duration::from_mins(15);
+/// How long the end of an alert is told again, in case the first word was lost.
+const RESOLVED_FOR: Duration = Duration::from_mins(15);
+
+/// Labels and their values: which alert it is.
+pub type Labels = BTreeMap<&'static str, String>;
+
+/// Something that people should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alert {
+    /// With `alertname`, `severity` and what it is about.
+    pub labels: Labels,
+    /// For people to read.
+    pub annotations: BTreeMap<String, String>,
+    /// Since when, where that is known.
+    pub starts_at: Option<Timestamp>,
+}
+
+impl Alert {
+    fn new(name: &str, severity: &str, fleet: &str, summary: String) -> Self {
+        let labels = [("alertname", name), ("severity", severity), ("fleet", fleet)];
+        Self {
+            labels: labels.map(|(label, value)| (label, value.to_owned())).into(),
+            annotations: BTreeMap::from([("summary".to_owned(), summary)]),
+            starts_at: None,
+        }
+    }
+
+    fn label(mut self, name: &'static str, value: &str) -> Self {
+        self.labels.insert(name, value.to_owned());
+        self
+    }
+
+    fn since(mut self, at: &str) -> Self {
+        self.starts_at = parse_rfc3339(at);
+        self
+    }
+
+    fn describe(mut self, text: &str) -> Self {
+        self.annotations.insert("description".to_owned(), text.to_owned());
+        self
+    }
+
+    /// The rule's own annotations, which overrule ours.
+    fn of_rule(mut self, rule: Option<&RuleView>, value: impl Fn(&str) -> Option<String>) -> Self {
+        for (name, text) in rule.into_iter().flat_map(|rule| &rule.annotations) {
+            self.annotations.insert(name.clone(), template::expand(text, &value));
+        }
+        self
+    }
+}
+
+/// Everything that people should know, as the controller shows it.
+#[must_use]
+pub fn alerts(view: &View, now: Timestamp) -> Vec<Alert> {
+    let mut found = Vec::new();
+    if view.breaker.open {
+        let text = format!(
+            "{} of {} fleets regress at once: none is rolled back by itself",
+            view.breaker.regressed, view.breaker.fleets
+        );
+        found.push(Alert::new("ManyFleetsRegress", "critical", "", text));
+    }
+    for fleet in view.fleets.values() {
+        of_fleet(fleet, &mut found);
+        for rollout in &fleet.rollouts {
+            found.extend(of_rollout(fleet, rollout, &view.rules));
+        }
+    }
+    found.extend(view.rollbacks.iter().filter_map(|rollback| of_rollback(rollback, now)));
+    found
+}
+
+fn of_fleet(fleet: &FleetView, found: &mut Vec<Alert>) {
+    let name = &fleet.fleet;
+    if let Some(reason) = &fleet.holding {
+        let text = format!("nothing can be decided about {name}");
+        found.push(Alert::new("FleetHeld", "warning", name, text).describe(reason));
+    }
+    if !fleet.last_good_ready {
+        let text = format!("{name} has no way back");
+        let alert = Alert::new("LastGoodNotReady", "critical", name, text);
+        found.push(alert.describe(&fleet.last_good_state));
+    }
+}
+
+/// A candidate that is neither watched in peace nor rolled back.
+fn of_rollout(fleet: &FleetView, rollout: &RolloutView, rules: &[RuleView]) -> Option<Alert> {
+    let (name, candidate) = (&fleet.fleet, &rollout.candidate);
+    let (alert, severity, what) = match rollout.decision.as_str() {
+        "escalate" => ("RolloutEscalated", "critical", "needs a person"),
+        "fix_forward" => ("FixForward", "warning", "fails in one slice; fix it forward"),
+        "hold" => ("RolloutHeld", "warning", "is held"),
+        _ => return None,
+    };
+    let reason = rollout.held.clone().unwrap_or_default();
+    let text = format!("{candidate} of {name} {what}");
+    let alert = Alert::new(alert, severity, name, text).label("version", candidate);
+    let alert = alert.describe(&reason).since(&rollout.started_at);
+    let worst = worst_rule(rollout);
+    let rule = worst.and_then(|id| rules.iter().find(|rule| rule_id(rule) == id));
+    let alert = alert.of_rule(rule, |placeholder| figure(fleet, rollout, worst, placeholder));
+    Some(match worst {
+        Some(id) => alert.label("rule", id),
+        None => alert,
+    })
+}
+
+fn rule_id(rule: &RuleView) -> String {
+    format!("{}/{}", rule.group, rule.name)
+}
+
+/// The rule a rollout's annotations come from: the one that its decision rests on, else the one
+/// with the most evidence.
+fn worst_rule(rollout: &RolloutView) -> Option<&str> {
+    let evidence = |log10: Option<f64>| log10.unwrap_or(f64::NEG_INFINITY);
+    let over = rollout.values.iter().find(|v| matches!(v.verdict.as_str(), "over" | "regressed"));
+    let convicting = rollout.verdicts.iter().max_by(|a, b| {
+        let of = |v: &crate::ports::view::VerdictView| {
+            evidence(v.baseline_log10).max(evidence(v.ceiling_log10))
+        };
+        of(a).total_cmp(&of(b))
+    });
+    let strong = convicting.filter(|v| v.verdict == "regressed" || over.is_none());
+    strong.map(|v| v.rule.as_str()).or_else(|| over.map(|v| v.rule.as_str()))
+}
+
+/// What an annotation's placeholder stands for.
+fn figure(
+    fleet: &FleetView,
+    rollout: &RolloutView,
+    rule: Option<&str>,
+    placeholder: &str,
+) -> Option<String> {
+    let verdict = rollout.verdicts.iter().find(|v| Some(v.rule.as_str()) == rule);
+    let value = rollout.values.iter().find(|v| Some(v.rule.as_str()) == rule);
+    let ratio = |failed: u64, started: u64| {
+        format!("{:.1}%", 100.0 * failed as f64 / started.max(1) as f64)
+    };
+    Some(match placeholder {
+        "version" => rollout.candidate.clone(),
+        "fleet" => fleet.fleet.clone(),
+        "baseline" => rollout.baseline.clone().unwrap_or_default(),
+        "ratio" => verdict.map_or_else(String::new, |v| ratio(v.failed, v.started)),
+        "baseline_ratio" => {
+            verdict.map_or_else(String::new, |v| ratio(v.control_failed, v.control_started))
+        }
+        "value" => value.and_then(|v| v.value).map_or_else(String::new, |v| format!("{v:.3}")),
+        "slice" => rollout
+            .narrow
+            .as_ref()
+            .map_or_else(String::new, |slice| format!("{}={}", slice.label, slice.value)),
+        _ => return None,
+    })
+}
+
+fn of_rollback(rollback: &RollbackView, now: Timestamp) -> Option<Alert> {
+    let (from, to, fleet) = (&rollback.from_version, &rollback.version, &rollback.fleet);
+    let (name, severity, text) = match (rollback.state.as_str(), &rollback.finished_at) {
+        ("stuck", _) => {
+            let text = format!("the rollback of {fleet} from {from} to {to} is stuck");
+            ("RollbackStuck", "critical", text)
+        }
+        (_, None) => {
+            let text = format!("{fleet} is being rolled back from {from} to {to}");
+            ("RollbackUnderWay", "warning", text)
+        }
+        (state, Some(at)) => {
+            let ended = parse_rfc3339(at)?;
+            if now.since(ended) > ENDED_FOR {
+                return None;
+            }
+            let text = format!("the rollback of {fleet} from {from} to {to} has ended: {state}");
+            ("RollbackEnded", "info", text)
+        }
+    };
+    let alert = Alert::new(name, severity, fleet, text).label("version", from);
+    let alert = alert.label("rollback", &rollback.id).describe(&rollback.reason);
+    Some(alert.since(rollback.finished_at.as_deref().unwrap_or(&rollback.started_at)))
+}
+
+/// What Alertmanager was told, so that it is also told of the end.
+#[derive(Debug, Default)]
+pub struct Board {
+    shown: BTreeMap<Labels, Shown>,
+}
+
+#[derive(Debug)]
+struct Shown {
+    annotations: BTreeMap<String, String>,
+    since: Timestamp,
+    /// When it was over.
+    ended: Option<Timestamp>,
+}
+
+impl Board {
+    /// Takes what is so now; whether an alert is new, over, or says something else.
+    pub fn update(&mut self, alerts: Vec<Alert>, now: Timestamp) -> bool {
+        let mut news = false;
+        let mut current = BTreeMap::new();
+        for alert in alerts {
+            let before = self.shown.remove(&alert.labels).filter(|shown| shown.ended.is_none());
+            news |= before.as_ref().is_none_or(|shown| shown.annotations != alert.annotations);
+            let since = before.map_or(alert.starts_at.unwrap_or(now), |shown| shown.since);
+            let shown = Shown { annotations: alert.annotations, since, ended: None };
+            current.insert(alert.labels, shown);
+        }
+        for (labels, mut shown) in std::mem::take(&mut self.shown) {
+            news |= shown.ended.is_none();
+            let ended = *shown.ended.get_or_insert(now);
+            if now.since(ended) < RESOLVED_FOR && ended <= now {
+                current.insert(labels, shown);
+            }
+        }
+        self.shown = current;
+        news
+    }
+
+    /// Whether there is nothing to tell.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.shown.is_empty()
+    }
+
+    /// The body of `POST /api/v2/alerts`.
+    #[must_use]
+    pub fn payload(&self, now: Timestamp) -> Vec<u8> {
+        let alert = |(labels, shown): (&Labels, &Shown)| {
+            json!({
+                "labels": labels.iter().filter(|(_, value)| !value.is_empty()).collect::<BTreeMap<_, _>>(),
+                "annotations": shown.annotations,
+                "startsAt": rfc3339(shown.since),
+                "endsAt": rfc3339(shown.ended.unwrap_or(now + STANDS_FOR)),
+            })
+        };
+        Value::Array(self.shown.iter().map(alert).collect()).to_string().into_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests;
