@@ -101,9 +101,9 @@ fn escaped(text: &str) -> String {
 #[must_use]
 pub fn headers(event: &Event, signer: &Signer, now: Timestamp) -> Vec<(&'static str, String)> {
     let seconds = now.as_millis().div_euclid(1000);
-    let mut signed = format!("{}.{seconds}.", event.id).into_bytes();
-    signed.extend_from_slice(&event.body);
-    let signature = BASE64_STANDARD.encode(signer.sign_raw(&signed));
+    let mut message = format!("{}.{seconds}.", event.id).into_bytes();
+    message.extend_from_slice(&event.body);
+    let signature = BASE64_STANDARD.encode(signer.sign_raw(&message));
     vec![
         ("content-type", "application/cloudevents+json".to_owned()),
         ("webhook-id", event.id.clone()),
@@ -182,8 +182,8 @@ mod tests {
         assert_eq!(header("webhook-timestamp"), "1700000000");
         let signature = header("webhook-signature");
         let signature = BASE64_STANDARD.decode(signature.strip_prefix("v1a,").unwrap()).unwrap();
-        let signed = [b"ab12.1700000000.".as_slice(), &event.body].concat();
-        let verified = signing::verify(signer.public_key(), &signed, &hex::encode(&signature));
+        let message = [b"ab12.1700000000.".as_slice(), &event.body].concat();
+        let verified = signing::verify(signer.public_key(), &message, &hex::encode(&signature));
         assert_eq!(verified, Ok(()));
         let changed = [b"ab12.1700000001.".as_slice(), &event.body].concat();
         assert!(signing::verify(signer.public_key(), &changed, &hex::encode(&signature)).is_err());

@@ -13,12 +13,14 @@ async fn a_bad_version_is_rolled_back_without_a_dropped_call() {
     let mut fleet = Fleet::prepare(Setup::default()).await;
     let alertmanager = Alertmanager::start(fleet.address).await;
     let broker = Broker::start().await;
-    fleet.configure("alertmanager", json!({ "url": alertmanager.url }));
-    fleet.configure("cdevents", json!({ "url": broker.url, "environment": "test" }));
+    fleet.configure(|config| {
+        config["alertmanager"] = json!({ "url": alertmanager.url });
+        config["cdevents"] = json!({ "url": broker.url, "environment": "test" });
+    });
     let _calls = fleet.serve_on_v1().await;
     fleet.cut_over_to_v2().await;
     fleet.until_recorded("rollback.chosen").await;
-    let limit = Duration::from_secs(60);
+    let limit = Duration::from_mins(2);
     let told = async |name: &'static str| {
         wait_for(name, limit, || async {
             alertmanager.firing().await.into_iter().find(|(alert, _)| alert == name)

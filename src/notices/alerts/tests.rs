@@ -29,6 +29,12 @@ fn names(view: &View, now: Timestamp) -> Vec<String> {
     alerts(view, now).iter().map(|alert| alert.labels["alertname"].clone()).collect()
 }
 
+type Change = Box<dyn Fn(&mut View)>;
+
+fn fleet(view: &mut View) -> &mut FleetView {
+    view.fleets.get_mut("voice").unwrap()
+}
+
 #[test]
 fn people_are_told_of_each_thing_that_is_so_and_of_nothing_else() {
     let held = |decision: &str| RolloutView {
@@ -36,10 +42,6 @@ fn people_are_told_of_each_thing_that_is_so_and_of_nothing_else() {
         decision: decision.to_owned(),
         ..RolloutView::default()
     };
-    type Change = Box<dyn Fn(&mut View)>;
-    fn fleet(view: &mut View) -> &mut FleetView {
-        view.fleets.get_mut("voice").unwrap()
-    }
     let rollout = |decision| -> Change {
         let rollout = held(decision);
         Box::new(move |view| fleet(view).rollouts.push(rollout.clone()))

@@ -80,14 +80,6 @@ impl Fleet {
         Self { prometheus, address, directory, log_level: "info", controller: None, targets }
     }
 
-    /// Adds a section to the config. Before the controller is started.
-    pub(crate) fn configure(&self, section: &str, value: Value) {
-        let path = self.path("rollbackd.yml");
-        let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-        config[section] = value;
-        std::fs::write(path, config.to_string()).unwrap();
-    }
-
     /// With a controller that watches two workers of v1 taking calls and knows v1 as good.
     pub(crate) async fn serving_on_v1(setup: Setup) -> (Self, Dispatcher) {
         let mut fleet = Self::prepare(setup).await;
