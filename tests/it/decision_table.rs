@@ -259,6 +259,11 @@ async fn run(number: usize, row: &Row, prometheus: &Prometheus, exporter: &Expor
         })
         .await;
     }
+    let replayed =
+        rollbackd(watched.directory.path(), &["audit", "replay", "--key", "rollbackd.key.pub"]);
+    assert!(replayed.status.success(), "{}: {replayed:?}", row.name);
+    let told = String::from_utf8_lossy(&replayed.stdout).into_owned();
+    assert!(told.contains(" 0 not derivable"), "{}: {told}", row.name);
     let records = watched.decisions().await;
     let decisions: Vec<&str> = records.iter().filter_map(|r| r["decision"].as_str()).collect();
     let last = records.last().unwrap();
