@@ -162,6 +162,8 @@ struct App {
     limits: Limits,
     access: watch::Receiver<Arc<Access>>,
     stopping: watch::Receiver<bool>,
+    /// The first page as it was written last.
+    written: page::Written,
     /// Room for event streams.
     followers: Arc<Semaphore>,
     /// Workers whose refusal was recorded of late.

@@ -35,6 +35,7 @@ pub fn router<L: Ledger>(shared: Shared<L>) -> Router {
         limits,
         access: shared.access,
         stopping: shared.stopping,
+        written: page::Written::default(),
         followers: Arc::new(Semaphore::new(limits.streams_max)),
         refusals: Refusals::default(),
         refusals_logged: Refusals::default(),

@@ -186,7 +186,11 @@ async fn the_page_is_worked_by_keyboard_and_read_without_javascript() {
     let browser = Browser::start().await;
     browser.look(1280, 900, "light").await;
     browser.client.goto(&fleet.url("/")).await.unwrap();
-    browser.until_it_says("live").await;
+    wait_for("the page to be live", Duration::from_mins(1), || async {
+        let link = browser.run("return document.getElementById('link').textContent").await;
+        (link == "live").then_some(())
+    })
+    .await;
     let press = async |key: Key| {
         let focused = browser.client.active_element().await.unwrap();
         focused.send_keys(&char::from(key).to_string()).await.unwrap();

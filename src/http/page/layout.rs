@@ -63,9 +63,9 @@ pub(super) fn page(page: &Page, place: Place, title: &str, say: &str, content: &
                             a href="" { "load it again" } "."
                         }
                     }
-                    @if !page.view.ready {
-                        p.note #ready data-live {
-                            "rollbackd has not looked yet, or only serves its ledger."
+                    div #ready data-live {
+                        @if !page.view.ready {
+                            p.note { "rollbackd has not looked yet, or only serves its ledger." }
                         }
                     }
                     (content)

@@ -20,13 +20,14 @@ mod standing;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
-use maud::Markup;
+use maud::{Markup, PreEscaped};
 
 pub(super) use self::record::{ledger, record};
 use super::{App, Caller};
@@ -46,6 +47,7 @@ struct Page {
     caller: Option<String>,
     /// Whether who looks may also act.
     may_act: bool,
+    /// Whole seconds.
     now: Timestamp,
 }
 
@@ -55,14 +57,40 @@ impl Page {
             view: app.view(),
             caller: caller.name.clone(),
             may_act: caller.roles.has(Role::Operate),
-            now: app.clock.now(),
+            now: app.clock.now().align_down(Duration::from_secs(1)),
         }
+    }
+
+    /// Whether both are written alike.
+    fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.view, &other.view)
+            && (&self.caller, self.may_act, self.now) == (&other.caller, other.may_act, other.now)
+    }
+}
+
+/// The first page as it was written last.
+///
+/// Every browser that follows asks for it at the same moment: they are given the same one.
+#[derive(Default)]
+pub(super) struct Written(Mutex<Option<(Page, String)>>);
+
+impl Written {
+    fn of(&self, page: Page) -> String {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, text)) = last.as_ref()
+            && known.is_same(&page)
+        {
+            return text.clone();
+        }
+        let text = overview::page(&page).0;
+        *last = Some((page, text.clone()));
+        text
     }
 }
 
 /// `GET /`
 pub(super) async fn overview(State(app): State<Arc<App>>, caller: Caller) -> Response {
-    answer(StatusCode::OK, &overview::page(&Page::new(&app, &caller)))
+    answer(StatusCode::OK, PreEscaped(app.written.of(Page::new(&app, &caller))))
 }
 
 /// `GET /fleets/{fleet}`
@@ -74,27 +102,27 @@ pub(super) async fn fleet(
     let page = Page::new(&app, &caller);
     let name = path.map(|Path(name)| name).unwrap_or_default();
     match page.view.fleets.get(&name) {
-        Some(fleet) => answer(StatusCode::OK, &overview::fleet_page(&page, fleet)),
+        Some(fleet) => answer(StatusCode::OK, overview::fleet_page(&page, fleet)),
         None => missing(&page, &format!("There is no fleet {name}.")),
     }
 }
 
 /// `GET /history`
 pub(super) async fn history(State(app): State<Arc<App>>, caller: Caller) -> Response {
-    answer(StatusCode::OK, &history::page(&Page::new(&app, &caller)))
+    answer(StatusCode::OK, history::page(&Page::new(&app, &caller)))
 }
 
 /// `GET /rules`
 pub(super) async fn rules(State(app): State<Arc<App>>, caller: Caller) -> Response {
-    answer(StatusCode::OK, &rules::page(&Page::new(&app, &caller)))
+    answer(StatusCode::OK, rules::page(&Page::new(&app, &caller)))
 }
 
 /// What is asked for is not there.
 fn missing(page: &Page, sentence: &str) -> Response {
-    answer(StatusCode::NOT_FOUND, &layout::message(page, "Not found", sentence))
+    answer(StatusCode::NOT_FOUND, layout::message(page, "Not found", sentence))
 }
 
-fn answer(status: StatusCode, page: &Markup) -> Response {
+fn answer(status: StatusCode, page: Markup) -> Response {
     let headers: [(HeaderName, &str); 5] = [
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::CACHE_CONTROL, "no-store"),
@@ -102,5 +130,5 @@ fn answer(status: StatusCode, page: &Markup) -> Response {
         (header::REFERRER_POLICY, "no-referrer"),
         (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     ];
-    (status, headers, Html(page.0.clone())).into_response()
+    (status, headers, Html(page.0)).into_response()
 }

@@ -26,10 +26,21 @@ pub(super) fn page(page: &Page) -> Markup {
     let headline = headline(&fleets);
     let content = html! {
         h1 #headline data-live { (headline) }
+        div #many data-live {
+            @if page.view.breaker.open {
+                p.alarm {
+                    span aria-hidden="true" { "■ " }
+                    (page.view.breaker.regressed) " of " (page.view.breaker.fleets)
+                    " fleets regress at once. That is not one version's fault: rollbackd holds \
+                     back and rolls no further one back by itself."
+                }
+            }
+        }
         div #fleets .fleets data-live {
             @for (standing, one) in whole { (fleet::card(page, one, *standing)) }
         }
-        @if !lines.is_empty() { (further(lines)) }
+        // Always there, so that the script has a place for what comes later.
+        div #further data-live { @if !lines.is_empty() { (further(lines)) } }
         section #past aria-labelledby="past-title" data-live {
             h2 #past-title { "Rollouts and rollbacks" }
             (history::table(page, None, HISTORY_SHORT))
@@ -97,7 +108,7 @@ fn alone(standing: Standing, fleet: &FleetView) -> String {
 
 fn further(lines: &[(Standing, &FleetView)]) -> Markup {
     html! {
-        section #further aria-labelledby="further-title" data-live {
+        section aria-labelledby="further-title" {
             h2 #further-title { "Further fleets" }
             div.scroll tabindex="0" role="group" aria-labelledby="further-title" {
                 table {

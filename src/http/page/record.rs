@@ -66,7 +66,7 @@ pub(in crate::http) async fn ledger<L: Ledger>(
         }
         @if after > 0 { p { a href={ "/ledger?before=" (after + 1) } rel="next" { "Earlier records" } } }
     };
-    Ok(answer(StatusCode::OK, &layout::page(&page, Place::Ledger, "Ledger", "", &content)))
+    Ok(answer(StatusCode::OK, layout::page(&page, Place::Ledger, "Ledger", "", &content)))
 }
 
 /// `GET /ledger/{seq}`
@@ -97,7 +97,7 @@ pub(in crate::http) async fn record<L: Ledger>(
         }
     };
     let title = format!("Record {seq}");
-    Ok(answer(StatusCode::OK, &layout::page(&page, Place::Ledger, &title, "", &content)))
+    Ok(answer(StatusCode::OK, layout::page(&page, Place::Ledger, &title, "", &content)))
 }
 
 async fn read<L: Ledger>(

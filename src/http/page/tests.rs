@@ -7,8 +7,8 @@ use super::super::access::Access;
 use super::super::testing::{Bench, bench, bench_for};
 use crate::domain::role::{Role, Roles};
 use crate::ports::view::{
-    FleetView, PassageView, PointView, RollbackView, RolloutView, RuleView, StepView, VerdictView,
-    VersionView, View,
+    BreakerView, FleetView, PassageView, PointView, RollbackView, RolloutView, RuleView, StepView,
+    VerdictView, VersionView, View,
 };
 
 /// A label from outside that would be a script, an attribute and an entity.
@@ -141,6 +141,19 @@ async fn only_who_may_act_is_offered_acts() {
 }
 
 #[tokio::test]
+async fn nobody_is_given_the_page_of_somebody_who_may_more() {
+    let access = Access::anonymous(Roles::NONE.and(Role::Read));
+    let bench =
+        bench_for(access.with_token("operates-it-at-night", Roles::NONE.and(Role::Operate)));
+    show(&bench, "voice", "v2");
+    let operator = [("authorization", "Bearer operates-it-at-night")];
+    for _ in 0..2 {
+        assert!(!bench.get("/").await.body.contains("data-act"));
+        assert!(bench.send("GET", "/", &operator, "").await.body.contains("data-act"));
+    }
+}
+
+#[tokio::test]
 async fn a_thousand_fleets_are_a_page_of_bounded_size() {
     let bench = bench();
     let fleets = (0..1000).map(|n| {
@@ -149,6 +162,7 @@ async fn a_thousand_fleets_are_a_page_of_bounded_size() {
     });
     bench.view.send_replace(Arc::new(View { fleets: fleets.collect(), ..View::default() }));
     let page = bench.get("/").await.body;
+    assert!(page.contains("id=\"further\"") && page.contains("more are in"), "{page}");
     assert!(page.contains("of 1000") || page.contains("1000 fleets"), "{page}");
     assert!(page.len() < 60_000, "{} bytes", page.len());
 }
@@ -168,4 +182,28 @@ async fn the_steps_of_a_rollback_and_the_evidence_are_told() {
     ] {
         assert!(page.contains(part), "no `{part}` in {page}");
     }
+}
+
+#[tokio::test]
+async fn the_script_finds_a_place_for_whatever_comes() {
+    let bench = bench();
+    let places = async || -> Vec<String> {
+        let page = bench.get("/").await.body;
+        let before = page.split(" data-live").map(|part| part.rsplit("id=\"").next().unwrap());
+        let mut ids: Vec<String> =
+            before.map(|part| part.split('"').next().unwrap().to_owned()).collect();
+        ids.pop();
+        ids
+    };
+    let empty = places().await;
+    assert!(empty.len() > 5, "{empty:?}");
+    let fleets = (0..9).map(|n| (n.to_string(), fleet(&n.to_string(), "v2")));
+    bench.view.send_replace(Arc::new(View {
+        ready: true,
+        fleets: fleets.collect(),
+        breaker: BreakerView { open: true, regressed: 4, fleets: 9 },
+        ..View::default()
+    }));
+    assert_eq!(places().await, empty);
+    assert!(bench.get("/").await.body.contains("4 of 9 fleets regress at once"));
 }
