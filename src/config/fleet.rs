@@ -188,7 +188,7 @@ fn drain(mut map: Map<'_, '_>) -> DrainVia {
 }
 
 fn limits(mut map: Map<'_, '_>) -> Limits {
-    let rollbacks = map.optional("rollbacks", |node| values::whole(node, 1, 1000));
+    let rollbacks = map.optional("rollbacks", |node| values::whole(node, 1, 100));
     let per = map.optional("per", values::duration);
     map.finish();
     Limits { rollbacks: rollbacks.unwrap_or(LIMITS.rollbacks), per: per.unwrap_or(LIMITS.per) }

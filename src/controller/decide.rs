@@ -60,6 +60,11 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         for name in &names {
             self.see_rollback(name, plan.at).await?;
             self.see_comebacks(name, plan.at).await?;
+            if let Some(fleet) = self.fleets.get_mut(name) {
+                for version in fleet.let_go(plan.at) {
+                    self.ports.metrics.forget_version(name, version.as_str());
+                }
+            }
         }
         self.ports.metrics.evaluation_finished(plan.at, took);
         Ok(())
@@ -83,10 +88,6 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             None if nothing => Some("no worker of this fleet is seen".to_owned()),
             None => None,
         };
-        for version in fleet.observed.seen.keys().filter(|version| !versions.contains_key(*version))
-        {
-            self.ports.metrics.forget_version(name, version.as_str());
-        }
         fleet.observed.seen = versions;
         fleet.observed.looked = true;
         let ended = gone.into_iter().map(|candidate| Happening::RolloutEnded { candidate });

@@ -187,6 +187,7 @@ fn session(group: &Group, rule: &SessionRule, watch: &RuleWatch, threshold_log10
         "ceiling_log10": finite(evidence.ceiling_log10),
         "dropped": watch.dropped,
         "ticks": ticks.collect::<Vec<Value>>(),
+        "ticks_left_out": watch.observation.ticks_left_out(),
     });
     if let Value::Object(fields) = &mut recorded {
         fields.extend(observation_json(&watch.observation, threshold_log10));

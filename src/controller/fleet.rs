@@ -39,6 +39,8 @@ pub(crate) struct Fleet {
     pub(crate) check: Check,
     /// Why nothing can be decided.
     pub(crate) holding: Option<String>,
+    /// Versions that metrics speak of.
+    pub(crate) measured: BTreeSet<Version>,
     /// The last look that a rollback was shown.
     pub(crate) confirmed_at: Timestamp,
     /// Sessions live on the bad version of the last rollback that was looked at.
@@ -127,6 +129,19 @@ impl Fleet {
     /// Sessions live on the bad version since the rollback began, as far as it was looked at.
     pub(crate) fn live_since(&self, rollback: &str) -> Arc<Vec<LiveView>> {
         if self.live.0 == rollback { self.live.1.points() } else { Arc::default() }
+    }
+
+    /// Lets go of what nobody asks about any more; returns the versions that have gone.
+    pub(crate) fn let_go(&mut self, now: Timestamp) -> BTreeSet<Version> {
+        self.members.retain(|_, member| now.since(member.heard_at) < MEMBER_FRESH);
+        let history = &self.observed.history;
+        self.told.retain(|candidate, _| history.rollouts().contains_key(candidate));
+        let baselines = history.rollouts().values().filter_map(|rollout| rollout.baseline.as_ref());
+        let stays = self.observed.seen.keys().chain(history.rollouts().keys()).chain(baselines);
+        let stays = stays.chain(history.rollback().map(|rollback| &rollback.bad));
+        let stays: BTreeSet<Version> = stays.cloned().collect();
+        let before = std::mem::replace(&mut self.measured, stays);
+        before.difference(&self.measured).cloned().collect()
     }
 
     /// Remembers a worker that spoke.

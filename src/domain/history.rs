@@ -10,6 +10,10 @@ use super::rollback::{Rollback, State};
 use super::time::Timestamp;
 use super::version::Version;
 
+/// Rollbacks, promoted versions and fates that are kept: the newest. All of them are in the ledger; limits
+/// and people need the last ones only.
+pub const KEPT_MAX: usize = 100;
+
 /// What happened to one fleet, as the ledger remembers it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Happening {
@@ -222,6 +226,7 @@ impl FleetHistory {
                 }
                 self.rollbacks.push(rollback.clone());
                 self.close(&rollback.bad, Outcome::RolledBack, at, seq);
+                self.let_go_of_old_rollbacks();
             }
             Happening::RollbackMoved { id, state } => {
                 let current = self.rollbacks.last_mut();
@@ -258,13 +263,35 @@ impl FleetHistory {
     fn make_last_good(&mut self, version: &Version) {
         self.promoted.retain(|earlier| earlier != version);
         self.promoted.push(version.clone());
+        let old = self.promoted.len().saturating_sub(KEPT_MAX);
+        self.promoted.drain(..old);
+    }
+
+    /// But for an abandoned one: as long as its version is denied, that says not to drain it.
+    fn let_go_of_old_rollbacks(&mut self) {
+        let denied = &self.denied;
+        let matters = |r: &Rollback| r.state == State::Abandoned && denied.contains(&r.bad);
+        let mut old = self.rollbacks.len().saturating_sub(KEPT_MAX);
+        self.rollbacks.retain(|rollback| {
+            let goes = old > 0 && !matters(rollback);
+            old -= usize::from(goes);
+            !goes
+        });
+        let kept = |id: &String| self.rollbacks.iter().any(|rollback| rollback.id == *id);
+        self.comebacks.retain(kept);
     }
 
     fn close(&mut self, version: &Version, outcome: Outcome, at: Timestamp, seq: u64) {
         self.past.insert(version.clone(), Past { outcome, at, seq });
+        if self.past.len() > KEPT_MAX {
+            let oldest = self.past.iter().min_by_key(|(_, past)| past.seq);
+            if let Some(oldest) = oldest.map(|(version, _)| version.clone()) {
+                self.past.remove(&oldest);
+            }
+        }
     }
 
-    /// What became of each version, last.
+    /// What became of each of the last [`KEPT_MAX`] versions, last.
     #[must_use]
     pub fn past(&self) -> &BTreeMap<Version, Past> {
         &self.past
@@ -328,7 +355,7 @@ impl FleetHistory {
         self.regressed_at
     }
 
-    /// All rollbacks, oldest first.
+    /// The last [`KEPT_MAX`] rollbacks, oldest first.
     #[must_use]
     pub fn rollbacks(&self) -> &[Rollback] {
         &self.rollbacks

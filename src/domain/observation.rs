@@ -16,6 +16,10 @@ const CONCURRENT_DIVISOR: u64 = 4;
 /// Successive ticks without a sample of the candidate after which its data counts as missing.
 const SILENT_TICKS_MAX: u32 = 4;
 
+/// Ticks kept for the record. A candidate that nothing may be decided about is observed for as long
+/// as it is there; then the older half is let go.
+const TICKS_MAX: usize = 20_000;
+
 /// What the candidate was compared with in a tick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ControlKind {
@@ -55,6 +59,7 @@ pub struct Observation {
     ticks: Vec<Tick>,
     /// What each tick was compared with.
     controls: Vec<ControlKind>,
+    ticks_left_out: usize,
     total: Tick,
     silent_ticks: u32,
     seen_ticks: u32,
@@ -77,6 +82,7 @@ impl Observation {
             recent: VecDeque::with_capacity(CONCURRENT_TICKS + 1),
             ticks: Vec::new(),
             controls: Vec::new(),
+            ticks_left_out: 0,
             total: Tick::default(),
             silent_ticks: 0,
             seen_ticks: 0,
@@ -105,6 +111,11 @@ impl Observation {
         if kind == ControlKind::Concurrent {
             self.outage.observe(&Tick { candidate: tick.control, control: Counts::default() });
         }
+        if self.ticks.len() == TICKS_MAX {
+            self.ticks.drain(..TICKS_MAX / 2);
+            self.controls.drain(..TICKS_MAX / 2);
+            self.ticks_left_out += TICKS_MAX / 2;
+        }
         self.ticks.push(tick);
         self.controls.push(kind);
         self.total.candidate += tick.candidate;
@@ -132,7 +143,7 @@ impl Observation {
         let started = |side: fn(&(u64, u64)) -> u64| -> u64 { self.recent.iter().map(side).sum() };
         let of_candidate = started(|(candidate, _)| *candidate);
         let of_baseline = started(|(_, baseline)| *baseline);
-        let past = self.history.get(self.ticks.len()).copied();
+        let past = self.history.get(self.ticks_left_out + self.ticks.len()).copied();
         if of_baseline.saturating_mul(CONCURRENT_DIVISOR) >= of_candidate {
             return (concurrent, ControlKind::Concurrent);
         }
@@ -199,7 +210,7 @@ impl Observation {
         &self.total
     }
 
-    /// Every tick, as the detector took it.
+    /// Every tick, as the detector took it, but for the first [`Self::ticks_left_out`].
     #[must_use]
     pub fn ticks(&self) -> &[Tick] {
         &self.ticks
@@ -218,6 +229,13 @@ impl Observation {
             sum.control += tick.control;
         }
         (self.ticks.len(), sum)
+    }
+
+    /// Ticks no longer kept, before the first of [`Self::ticks`]: without them the evidence cannot
+    /// be derived again.
+    #[must_use]
+    pub fn ticks_left_out(&self) -> usize {
+        self.ticks_left_out
     }
 
     /// What the detector was made with, the dispersion measured.
@@ -303,6 +321,19 @@ mod tests {
         let (ticks, sum) = watch.recent(50);
         assert_eq!((ticks, sum.candidate.started, sum.candidate.failed), (3, 60, 4 + 3 + 2));
         assert_eq!(watch.recent(1000).0, 5);
+    }
+
+    #[test]
+    fn an_observation_without_an_end_keeps_a_bounded_number_of_ticks() {
+        let past = Counts { started: 50, failed: 1, live: 0.0 };
+        let mut watch = observation(vec![past; TICKS_MAX * 2]);
+        for _ in 0..=TICKS_MAX {
+            watch.observe(Some(counts(1, 0)), None);
+        }
+        assert_eq!(watch.ticks().len(), TICKS_MAX / 2 + 1);
+        assert_eq!(watch.ticks_left_out() + watch.ticks().len(), TICKS_MAX + 1);
+        assert_eq!(watch.total().candidate.started, TICKS_MAX as u64 + 1);
+        assert_eq!(watch.control(), ControlKind::History, "the past goes on where it was");
     }
 
     #[test]

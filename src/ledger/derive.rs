@@ -279,6 +279,10 @@ fn ticks(rule: &Value) -> Result<Vec<Tick>, Missing> {
         let whole = |place: usize| side.get(place)?.as_u64();
         Some(Counts { started: whole(0)?, failed: whole(1)?, live: side.get(2)?.as_f64()? })
     };
+    // Older records know no such field, and left none out.
+    if rule.get("ticks_left_out").and_then(Value::as_u64).is_some_and(|left_out| left_out > 0) {
+        return Err(Missing("its first `ticks` are left out".to_owned()));
+    }
     let ticks = rule.get("ticks").and_then(Value::as_array).ok_or_else(bad)?;
     let ticks: Option<Vec<_>> = ticks
         .iter()

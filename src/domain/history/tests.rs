@@ -160,6 +160,26 @@ fn a_candidate_that_is_held_back_stays_so_until_its_rollout_ends() {
 }
 
 #[test]
+fn a_long_history_keeps_the_newest_and_every_denial() {
+    let mut story = vec![Happening::BaselineAdopted { version: v("v1") }];
+    for number in 0..3 * KEPT_MAX {
+        let bad = format!("bad{number}");
+        let Rollback { id, .. } = rollback(&bad, "v1");
+        let end = if number == 5 { State::Abandoned } else { State::Clean };
+        story.extend([
+            Happening::RollbackChosen { rollback: rollback(&bad, "v1") },
+            Happening::RollbackMoved { id, state: end },
+        ]);
+    }
+    let history = told(&story).unwrap();
+    assert_eq!(history.rollbacks().len(), KEPT_MAX);
+    assert_eq!(history.denied().len(), 3 * KEPT_MAX);
+    assert!(!history.draining().contains(&v("bad5")), "its rollback was abandoned");
+    assert!(history.draining().contains(&v("bad6")));
+    assert_eq!(history.last_good(), Some(&v("v1")));
+}
+
+#[test]
 fn an_impossible_history_is_refused() {
     assert!(told(&[Happening::Regressed { candidate: v("v2") }]).is_err());
     assert!(told(&[Happening::HeldBack { candidate: v("v2") }]).is_err());

@@ -188,7 +188,7 @@ fn what_was_recorded_otherwise_differs_and_says_where() {
 #[test]
 fn what_the_record_does_not_hold_is_not_taken_for_good() {
     let watch = watched(15, 20, 20);
-    let cases: [(&str, Change, &str); 8] = [
+    let cases: [(&str, Change, &str); 9] = [
         ("an older rollbackd", |x| drop(x.remove("situation")), "situation"),
         (
             "a newer one",
@@ -205,6 +205,7 @@ fn what_the_record_does_not_hold_is_not_taken_for_good() {
         ),
         ("no ceiling", |x| drop(first_rule(x).remove("ceiling")), "ceiling"),
         ("a broken tick", |x| first_rule(x)["ticks"][0] = json!([1]), "ticks"),
+        ("ticks left out", |x| first_rule(x)["ticks_left_out"] = json!(1), "left out"),
     ];
     for (name, change, want) in cases {
         let derived = derive(&record(&watch, false, change));
