@@ -19,6 +19,7 @@
 
 mod book;
 mod end;
+mod memory;
 mod people;
 mod ports;
 mod random;
@@ -117,6 +118,11 @@ fn no_missing_data_rolls_anything_back() {
     row("rollbacks decided by missing, stale or broken data", "0 of 10,000", &measured);
     assert!(sum.broken.is_empty(), "{} runs broke a rule", sum.broken.len());
     assert_eq!(sum.rollbacks, 0);
+}
+
+#[test]
+fn memory_is_flat() {
+    memory::run(number("ROLLBACKD_ROLLOUTS").unwrap_or(20));
 }
 
 #[test]

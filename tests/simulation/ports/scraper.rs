@@ -13,7 +13,7 @@ use rollbackd::ports::metrics::{MetricError, MetricSource, RangeQuery, Series};
 use rollbackd::rules::query::{FleetQueries, SessionQueries};
 use tokio::time::sleep;
 
-use crate::scenario::{Kind, fixed};
+use crate::scenario::{self, fixed};
 use crate::sim::{BEGIN, Shared, Sim, point};
 use crate::world::Shown;
 
@@ -73,6 +73,31 @@ fn find(query: &RangeQuery) -> Asked {
         _ if is(&fleet.draining) => Asked::Now(|shown| shown.draining),
         _ if is(&fleet.live) => Asked::Now(|shown| shown.live),
         expr => panic!("the simulation does not know the query {expr}"),
+    }
+}
+
+/// What kind of counts a query asks for, for those who answer without a world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Started,
+    Failed,
+    Live,
+    Workers,
+    Other,
+}
+
+/// The kind of a query.
+pub(crate) fn kind_of(query: &RangeQuery) -> Kind {
+    let one = Shown { started: 1, failed: 2, live: 3, ..Shown::default() };
+    match asked(query) {
+        Asked::Workers => Kind::Workers,
+        Asked::Unreachable => Kind::Other,
+        Asked::Sum(count) | Asked::Mean(count) | Asked::Now(count) => match count(&one) {
+            1 => Kind::Started,
+            2 => Kind::Failed,
+            3 => Kind::Live,
+            _ => Kind::Other,
+        },
     }
 }
 
@@ -238,7 +263,7 @@ impl MetricSource for Scraper {
             let mut sim = self.0.lock().unwrap();
             // That a worker cannot be reached is told by one query alone.
             let alone = matches!(asked, Asked::Unreachable);
-            let often = if sim.scenario.kind == Kind::Dark { 5 } else { 1 };
+            let often = if sim.scenario.kind == scenario::Kind::Dark { 5 } else { 1 };
             let empty = sim.weather.empty || (sim.fault(4 * often) && !alone);
             let fails = sim.weather.down || sim.fault(4);
             let damage = sim.fault(3 * often) && !alone;
