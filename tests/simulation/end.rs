@@ -9,6 +9,7 @@ use rollbackd::ledger::record::parse_rfc3339;
 /// What came of runs.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
+    pub(crate) runs: u64,
     pub(crate) broken: Vec<(u64, String)>,
     pub(crate) heads: Vec<String>,
     pub(crate) crashes: u64,
@@ -24,6 +25,7 @@ pub(crate) struct Outcome {
 
 impl Outcome {
     pub(crate) fn add(&mut self, other: Self) {
+        self.runs += other.runs;
         self.broken.extend(other.broken);
         self.crashes += other.crashes;
         self.faults += other.faults;
@@ -59,7 +61,7 @@ impl Outcome {
 pub(crate) fn judge(seed: u64, shared: &Shared, crashes: u64) -> Outcome {
     let mut sim = shared.lock().unwrap();
     let sim = &mut *sim;
-    let mut outcome = Outcome { crashes, faults: sim.faults, ..Outcome::default() };
+    let mut outcome = Outcome { runs: 1, crashes, faults: sim.faults, ..Outcome::default() };
     outcome.records = sim.book.records.len() as u64;
     outcome.heads = sim.book.records.iter().map(|record| record.hash.clone()).collect();
     let words = sim.book.records.iter().filter(|record| record.actor.starts_with("operator"));

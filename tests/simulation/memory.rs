@@ -17,7 +17,9 @@ use rollbackd::ports::Clock;
 use rollbackd::ports::inbox::Message;
 use rollbackd::ports::ledger::{Ledger, LedgerError};
 use rollbackd::ports::metrics::{MetricError, MetricSource, RangeQuery, Series};
-use rollbackd::ports::platform::{DrainRequest, Platform, PlatformError, StartRequest};
+use rollbackd::ports::platform::{
+    CheckRequest, DrainRequest, Platform, PlatformError, StartRequest,
+};
 use rollbackd::ports::view::View;
 use rollbackd::signing::Signer;
 use tokio::sync::{mpsc, watch};
@@ -104,6 +106,10 @@ impl MetricSource for Hands {
 }
 
 impl Platform for Hands {
+    async fn check(&self, _: CheckRequest) -> Result<(), PlatformError> {
+        Ok(())
+    }
+
     async fn start(&self, _: StartRequest) -> Result<(), PlatformError> {
         Ok(())
     }
