@@ -12,7 +12,7 @@ use crate::adapters::ledger::SqliteLedger;
 use crate::domain::history::FleetHistory;
 use crate::ledger::derive::{Derived, derive};
 use crate::ledger::event;
-use crate::ledger::record::Record;
+use crate::ledger::record::{Record, parse_rfc3339};
 
 /// Arguments of `audit replay`.
 #[derive(Args, Clone, Debug)]
@@ -61,6 +61,9 @@ impl Found {
                 self.differ(record.seq, &what);
             }
         }
+        for what in self.contradicted(record) {
+            self.differ(record.seq, &what);
+        }
         match event::from_record(record) {
             Ok(None) => {}
             Ok(Some(told)) => {
@@ -72,6 +75,26 @@ impl Found {
             Err(unreadable) => self.differ(record.seq, &unreadable.to_string()),
         }
         self.decision(record);
+    }
+
+    /// What a decision took for a fact, and the records before it say otherwise.
+    fn contradicted(&self, record: &Record) -> Vec<String> {
+        let Some(facts) = record.extra.get("situation") else { return Vec::new() };
+        let fleet = record.extra.get("fleet").and_then(|fleet| fleet.as_str()).unwrap_or_default();
+        let none = FleetHistory::default();
+        let history = self.histories.get(fleet).unwrap_or(&none);
+        let candidate = record.version.as_deref().and_then(|version| version.parse().ok());
+        let paused =
+            parse_rfc3339(&record.timestamp).is_some_and(|at| history.paused(at).is_some());
+        let known = [
+            ("paused", paused),
+            ("rolling_back", history.rollback().is_some()),
+            ("has_last_good", history.last_good_except(candidate.as_ref()).is_some()),
+        ];
+        let says = |name: &str| facts.get(name).and_then(serde_json::Value::as_bool);
+        let wrong =
+            known.into_iter().filter(|(name, is)| says(name).is_some_and(|said| said != *is));
+        wrong.map(|(name, is)| format!("`{name}` is {is} by the records before it")).collect()
     }
 
     fn decision(&mut self, record: &Record) {
@@ -127,4 +150,67 @@ pub(super) async fn replay(args: &ReplayArgs, out: &mut impl Write) -> Result<u8
         summary.records, found.same, found.not_derivable
     )?;
     Ok(if found.differs { EXIT_FAILED } else { EXIT_OK })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, Value, json};
+
+    use super::*;
+
+    fn record(seq: u64, event: &str, version: &str, extra: &Value) -> Record {
+        let mut fields = json!({ "fleet": "voice" });
+        let further: Map<String, Value> = extra.as_object().unwrap().clone();
+        fields.as_object_mut().unwrap().extend(further);
+        let text = |text: &str| text.to_owned();
+        Record {
+            seq,
+            timestamp: text("2026-01-01T00:00:00.000Z"),
+            event: text(event),
+            actor: text("rollbackd"),
+            target: text("voice"),
+            result: text("ok"),
+            version: Some(text(version)),
+            previous: String::new(),
+            hash: String::new(),
+            signature: String::new(),
+            key: String::new(),
+            extra: fields.as_object().unwrap().clone(),
+        }
+    }
+
+    #[test]
+    fn a_fact_that_the_records_before_deny_differs() {
+        for (paused, last_good, differs) in
+            [(false, true, false), (true, true, true), (false, false, true)]
+        {
+            let mut found = Found::default();
+            found.take(&record(1, "rollout.baseline_adopted", "v1", &json!({})));
+            let facts = json!({ "paused": paused, "has_last_good": last_good });
+            let held = json!({ "decision": "hold", "situation": facts });
+            found.take(&record(2, "rollout.held", "v2", &held));
+            assert_eq!(found.differs, differs, "{:?}", found.lines);
+        }
+    }
+
+    #[test]
+    fn what_was_decided_must_follow_at_once() {
+        for (event, version, differs) in [
+            ("deployment.completed", "v2", false),
+            ("deployment.completed", "v3", true),
+            ("controller.stopped", "v2", true),
+        ] {
+            let mut found = Found::default();
+            let started = json!({
+                "from_version": "v1", "baseline_workers": 1,
+                "started_at": "2026-01-01T00:00:00.000Z", "observe_until": "2026-01-01T01:00:00.000Z",
+            });
+            for (seq, candidate) in [(1, "v2"), (2, "v3")] {
+                found.take(&record(seq, "deployment.started", candidate, &started));
+            }
+            found.take(&record(3, "rollout.decided", "v2", &json!({ "decision": "promote" })));
+            found.take(&record(4, event, version, &json!({})));
+            assert_eq!(found.differs, differs, "{event} {version}: {:?}", found.lines);
+        }
+    }
 }
