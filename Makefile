@@ -1,10 +1,10 @@
 .DEFAULT_GOAL := help
 VENV := $(or $(ROLLBACKD_VENV),.venv)
 PREFIX := /usr
-.PHONY: help build install demo test bench reliability fuzz fmt lint
+.PHONY: help build install demo test bench reliability fuzz fmt lint bench-detection
 
 help: ## Show this
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 build: ## Build the release binary, target/release/rollbackd
 	cargo build --release --locked
@@ -29,7 +29,10 @@ test: ## Format, lints, docs, and every test, the end-to-end ones included
 
 bench: ## Measure speed and memory: the table in the README
 	@scripts/setup packages
-	cargo bench --locked
+	cargo bench --locked --bench figures
+
+bench-detection: ## Compare detection with others': the tables in docs/detection.md
+	cargo bench --locked --bench detection
 
 reliability: ## Break what can break, many times: the table in RELIABILITY.md
 	@scripts/setup packages

@@ -188,50 +188,23 @@ fn faster(run: &Run<'_>, text: &mut String) {
         run.compared.len()
     )
     .unwrap();
-    let mut clear = Vec::new();
     for (number, peer) in PEERS.iter().enumerate() {
-        let [mut slower, mut equal, mut faster] = [0, 0, 0];
-        let clear_before = clear.len();
+        let [mut slower, mut equal, mut faster, mut clear] = [0; 4];
         for cell in run.compared {
             let own = &cell.rollbackd;
             let best = cell.peers[number].best.as_ref();
-            match best.map(|(speed, setting)| (speed, speed.median(), setting)) {
-                Some((speed, median, setting)) if median < own.median() => {
+            match best.map(|(speed, _)| (speed, speed.median())) {
+                Some((speed, median)) if median < own.median() => {
                     faster += 1;
-                    if speed.interval.1 < own.interval.0 {
-                        clear.push(win(cell, peer.name(), speed, &run.settings[*setting]));
-                    }
+                    clear += usize::from(speed.interval.1 < own.interval.0);
                 }
-                Some((_, median, _)) if median == own.median() && median != NEVER => equal += 1,
+                Some((_, median)) if median == own.median() && median != NEVER => equal += 1,
                 Some(_) | None => slower += 1,
             }
         }
-        let clear = clear.len() - clear_before;
         writeln!(text, "| {} | {slower} | {equal} | {faster} | {clear} |", peer.name()).unwrap();
     }
-    if !clear.is_empty() {
-        text.push_str(
-            "\n<details><summary>The cells in which a peer is clearly faster</summary>\n\n",
-        );
-        text.push_str(&clear.concat());
-        text.push_str("\n</details>\n");
-    }
-}
-
-fn win(cell: &Compared, peer: &str, speed: &Speed, setting: &Setting) -> String {
-    let own = match cell.rollbackd.ticks[0] {
-        Some(ticks) => format!("{} s", seconds(ticks)),
-        None => "not within the hour".to_owned(),
-    };
-    format!(
-        "- {}× at {}/s, {}, {}: {peer} {} s, rollbackd {own}. {}\n",
-        cell.factor,
-        RATES[cell.place.rate],
-        SHAPES[cell.place.shape].0,
-        KINDS[cell.place.kind].0,
-        seconds(speed.median()),
-        setup(setting)
-    )
+    text.push_str("\nWhich cells, and with which settings: [detection.csv](detection.csv).\n\n");
 }
 
 /// Each peer with one setting for everything: the one that is faster than rollbackd in most cells,
