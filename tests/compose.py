@@ -155,10 +155,7 @@ class Checker:
             for family in registry.collect()
             for sample in family.samples
         }
-        families = (self.root / "src/metrics/families.rs").read_text()
-        own = re.findall(r'(?:gauges|counters|histograms?)\(\s*r,\s*"(\w+)"', families)
-        own += re.findall(r'::new\(\s*"(\w+)"', families)
-        exported |= {f"rollbackd_{name}" for name in own}
+        exported |= {f"rollbackd_{name}" for name in self.own_metrics()}
         places = [
             *(self.root / "compose").rglob("*.yml"),
             *(self.root / "rules").rglob("*.yml"),
@@ -174,6 +171,19 @@ class Checker:
                     yield f"{path.relative_to(self.root)}: nobody exports {name}"
         if len(exported) < 15:
             yield f"only {len(exported)} exported metrics found"
+
+    def documented(self) -> Iterator[str]:
+        """Metrics of rollbackd's own that docs/metrics.md leaves out, or has too many."""
+        page = (self.root / "docs/metrics.md").read_text()
+        listed = set(re.findall(r"^\| `rollbackd_(\w+)` \|", page, re.MULTILINE))
+        for name in sorted(listed ^ set(self.own_metrics())):
+            yield f"docs/metrics.md and src/metrics differ in rollbackd_{name}"
+
+    def own_metrics(self) -> list[str]:
+        """Names of rollbackd's own metrics, without their prefix."""
+        families = (self.root / "src/metrics/families.rs").read_text()
+        own = re.findall(r'(?:gauges|counters|histograms?)\(\s*r,\s*"(\w+)"', families)
+        return own + re.findall(r'::new\(\s*"(\w+)"', families)
 
     def habits(self) -> Iterator[str]:
         """Images without a version, services without a health check, secrets in a file."""
@@ -197,7 +207,7 @@ class Checker:
 
     def problems(self) -> list[str]:
         """All of them."""
-        checks = (self.files, self.paths, self.ports, self.metrics, self.habits)
+        checks = (self.files, self.paths, self.ports, self.metrics, self.documented, self.habits)
         return [problem for check in checks for problem in check()]
 
 
