@@ -3,7 +3,10 @@
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::adapters::clock::SystemClock;
-use crate::cli::{audit, backtest, check, explain, judge, keygen, operate, packaging, simulate};
+use crate::cli::{
+    audit, backtest, check, explain, judge, keygen, operate, packaging, simulate, test,
+};
+use crate::config::ServerConfig;
 use crate::ports::Clock;
 use crate::telemetry::LogArgs;
 
@@ -46,8 +49,8 @@ impl Cli {
 enum Command {
     /// Watch the fleets of a config file, and roll back what fails.
     Run(RunArgs),
-    /// Report every problem of a config file and its rules.
     Check(check::Args),
+    Test(test::TestArgs),
     Judge(judge::JudgeArgs),
     Simulate(simulate::SimulateArgs),
     Backtest(backtest::BacktestArgs),
@@ -89,7 +92,14 @@ pub async fn run(cli: Cli) -> anyhow::Result<u8> {
             drop(out);
             serve(&args).await.map(|()| 0)
         }
-        Command::Check(args) => Ok(check::run(&args, &mut out)?),
+        Command::Check(args) => {
+            let now = SystemClock.now();
+            let server = |config: &ServerConfig| {
+                wiring::patient_source(config).map_err(|error| format!("{error:#}"))
+            };
+            Ok(check::run(&args, server, now, &mut out).await?)
+        }
+        Command::Test(args) => Ok(test::run(&args, &mut out)?),
         Command::Judge(args) => Ok(judge::run(&args, &mut out)?),
         Command::Simulate(args) => Ok(simulate::run(&args, &mut out)?),
         Command::Backtest(args) => {

@@ -19,6 +19,7 @@ pub use crate::domain::breaker::Breaker;
 pub use crate::domain::decision::Mode;
 use crate::domain::fleet::FleetName;
 use crate::domain::share::Share;
+use crate::rules::parse::{FleetTraits, Fleets};
 
 /// One configuration file, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,10 +59,10 @@ impl Config {
         self.fleets.iter().find(|fleet| fleet.name == *name)
     }
 
-    /// What rules need to know: the fleets there are, and how long each observes a candidate.
+    /// What rules must fit.
     #[must_use]
-    pub fn observation_times(&self) -> BTreeMap<FleetName, Duration> {
-        self.fleets.iter().map(|fleet| (fleet.name.clone(), fleet.observe_for)).collect()
+    pub fn fleet_traits(&self) -> Fleets {
+        self.fleets.iter().map(|fleet| (fleet.name.clone(), fleet.traits())).collect()
     }
 }
 
@@ -210,6 +211,19 @@ pub struct FleetConfig {
     pub drain_deadline: Duration,
     /// Whose heartbeats are believed; without it, none are.
     pub membership: Option<MembershipConfig>,
+}
+
+impl FleetConfig {
+    /// What its rules must fit.
+    #[must_use]
+    pub fn traits(&self) -> FleetTraits {
+        FleetTraits {
+            observe_for: self.observe_for,
+            version_label: self.version_label.clone(),
+            by: self.by.clone(),
+            false_rollback_rate: self.false_rollback_rate,
+        }
+    }
 }
 
 /// What becomes of a candidate still suspect when observation ends.

@@ -156,7 +156,7 @@ async fn look() -> Vec<Duration> {
     std::fs::write(&path, CONFIG).unwrap();
     std::fs::write(directory.path().join("rules.yml"), RULES).unwrap();
     let config = rollbackd::config::parse::load(&path).unwrap();
-    let rules = rollbackd::rules::parse::load(&config.rule_files, &config.observation_times());
+    let rules = rollbackd::rules::parse::load(&config.rule_files, &config.fleet_traits());
     let (source, clock) = (Arc::new(Source::default()), Arc::new(Hand(1_800_000_000_000.into())));
     let (view, mut seen) = watch::channel(Arc::new(View::default()));
     let (manifests, _published) = watch::channel(Arc::new(Manifests::new()));

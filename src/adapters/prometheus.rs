@@ -8,6 +8,7 @@
 //! everywhere and found nothing makes `Ok` with no series.
 
 mod answer;
+mod metadata;
 /// The series in an answer's body, as [`PrometheusSource`] reads it; for benchmarks.
 #[doc(hidden)]
 #[must_use]

@@ -53,7 +53,7 @@ pub(super) fn load(path: &Path) -> anyhow::Result<(Config, RuleSet)> {
         anyhow::anyhow!("{}", lines.join("\n"))
     };
     let config = config::parse::load(path).map_err(problems)?;
-    let rules = rules::parse::load(&config.rule_files, &config.observation_times());
+    let rules = rules::parse::load(&config.rule_files, &config.fleet_traits());
     Ok((config, rules.map_err(problems)?))
 }
 

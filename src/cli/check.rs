@@ -1,114 +1,121 @@
-//! `rollbackd check`: is the configuration good, and the rules with it?
+//! `rollbackd check`: is the configuration good, and the rules with it? And with `--online`: do
+//! they fit what Prometheus has?
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::PathBuf;
 
-use crate::config::{Config, parse as config, web};
-use crate::rules::parse as rules;
+use clap::ValueEnum;
 
-/// Arguments of `check`.
+use self::finding::{Finding, Level};
+use super::{CommandError, EXIT_FAILED, EXIT_OK, counted};
+use crate::config::{Config, ServerConfig, parse as config};
+use crate::domain::time::Timestamp;
+use crate::rules::{RuleSet, parse as rules};
+
+mod finding;
+mod online;
+mod traffic;
+
+pub use online::Server;
+
+/// Report every problem of a config file and its rules.
+///
+/// With `--online` it also asks Prometheus: whether each series exists, carries its labels and is
+/// a counter, whether a ceiling lies below what the baseline fails by itself, and how long a
+/// regression would take to be found at this fleet's own traffic.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Exit codes: 0 good, 1 there is an error, 2 Prometheus gave no answer.\n\n\
+    Examples:\n  rollbackd check --online\n  rollbackd check --format github   # annotations for a \
+    pull request")]
 pub struct Args {
     /// The configuration file; its rule files are checked too
     #[arg(long, short, value_name = "FILE", default_value = "rollbackd.yml")]
     pub config: PathBuf,
+    /// Ask Prometheus too
+    #[arg(long)]
+    pub online: bool,
+    /// How findings are written
+    #[arg(long, default_value = "text")]
+    pub format: Format,
 }
 
-/// Prints every problem of the config and its rules to `out`, or how much is good.
+/// How findings are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A line each, for people.
+    Text,
+    /// One JSON object.
+    Json,
+    /// Workflow commands, which GitHub shows beside the lines of a pull request.
+    Github,
+}
+
+/// Prints every finding on the config and its rules to `out`, or how much is good. `server` is
+/// asked for with `--online`.
 ///
-/// Gives the exit code: 0 if there is no problem, else 1.
+/// Gives the exit code: 0 if there is no error, else 1.
 ///
 /// # Errors
-/// When `out` cannot be written.
-pub fn run(args: &Args, out: &mut impl Write) -> io::Result<u8> {
-    let config = config::read(&args.config);
-    let fleets = config.config.as_ref().map(Config::observation_times);
-    let rules = rules::read(&config.rule_files, fleets.as_ref());
-    let web_file = config.config.as_ref().and_then(|config| config.web_config_file.as_ref());
-    let web = web_file.and_then(|path| web::load(path).err()).unwrap_or_default();
-    let problems = config.problems.iter().chain(&web).chain(&rules.problems);
-    let mut good = true;
-    for problem in problems {
-        good = false;
-        writeln!(out, "{problem}")?;
+/// When `out` cannot be written, or Prometheus gives no answer.
+pub async fn run<S: Server>(
+    args: &Args,
+    server: impl FnOnce(&ServerConfig) -> Result<S, String>,
+    now: Timestamp,
+    out: &mut impl Write,
+) -> Result<u8, CommandError> {
+    let mut checked = read(&args.config);
+    if let Some((config, rules)) = checked.good.as_ref().filter(|_| args.online) {
+        let server = server(&config.prometheus).map_err(CommandError::Unconnected)?;
+        checked.findings.extend(online::examine(&server, config, rules, now).await?);
     }
-    if !good {
-        return Ok(1);
+    match args.format {
+        Format::Text => text(&checked, out)?,
+        Format::Json => finding::json(&checked.findings, out)?,
+        Format::Github => finding::github(&checked.findings, out)?,
     }
-    let groups = &rules.rules.groups;
-    let count: usize = groups.iter().map(|group| group.sessions.len() + group.values.len()).sum();
-    writeln!(
-        out,
-        "ok: {}, {} in {}",
-        counted(config.config.map_or(0, |config| config.fleets.len()), "fleet"),
-        counted(count, "rule"),
-        counted(rules.files, "file"),
-    )?;
-    Ok(0)
+    let wrong = checked.findings.iter().any(|finding| finding.level == Level::Error);
+    Ok(if wrong { EXIT_FAILED } else { EXIT_OK })
 }
 
-fn counted(count: usize, noun: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {noun}{plural}")
+struct Checked {
+    findings: Vec<Finding>,
+    /// If there is no problem.
+    good: Option<(Config, RuleSet)>,
+    files: usize,
+}
+
+fn read(path: &std::path::Path) -> Checked {
+    let config = config::read(path);
+    let fleets = config.config.as_ref().map(Config::fleet_traits);
+    let rules = rules::read(&config.rule_files, fleets.as_ref());
+    let problems = config.problems.into_iter().chain(rules.problems);
+    let findings: Vec<Finding> = problems.map(Finding::error).collect();
+    let good = config.config.filter(|_| findings.is_empty()).map(|config| (config, rules.rules));
+    Checked { findings, good, files: rules.files }
+}
+
+fn text(checked: &Checked, out: &mut impl Write) -> std::io::Result<()> {
+    for finding in &checked.findings {
+        writeln!(out, "{finding}")?;
+    }
+    let Some((config, rules)) = &checked.good else { return Ok(()) };
+    let groups = &rules.groups;
+    let count: usize = groups.iter().map(|group| group.sessions.len() + group.values.len()).sum();
+    let count_of = |level| checked.findings.iter().filter(|finding| finding.level == level).count();
+    let (errors, warnings) = (count_of(Level::Error), count_of(Level::Warning));
+    let verdict = match (errors, warnings) {
+        (0, 0) => "ok".to_owned(),
+        (0, warnings) => format!("ok, with {}", counted(warnings, "warning")),
+        (errors, _) => counted(errors, "error"),
+    };
+    writeln!(
+        out,
+        "{verdict}: {}, {} in {}",
+        counted(config.fleets.len(), "fleet"),
+        counted(count, "rule"),
+        counted(checked.files, "file"),
+    )
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(config: &str) -> (u8, String) {
-        let config = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(config);
-        let mut out = Vec::new();
-        let code = run(&Args { config }, &mut out).unwrap();
-        (code, String::from_utf8(out).unwrap().replace(env!("CARGO_MANIFEST_DIR"), ""))
-    }
-
-    #[test]
-    fn the_example_and_the_shipped_rules_are_good() {
-        let (code, out) = check("rollbackd.example.yml");
-        assert_eq!((code, out.as_str()), (0, "ok: 1 fleet, 1 rule in 1 file\n"));
-    }
-
-    #[test]
-    fn problems_of_the_config_do_not_hide_those_of_the_rules() {
-        let (code, out) = check("tests/fixtures/config/bad_with_rules.yml");
-        assert_eq!(code, 1);
-        insta::assert_snapshot!(out, @r###"
-        /tests/fixtures/config/bad_with_rules.yml:6:9: fleets: expected at least one fleet
-        /tests/fixtures/config/../rules/bad.yml:4:15: group "sessions": interval of 500ms is shorter than a second
-        /tests/fixtures/config/../rules/bad.yml:8:17: group "sessions", regression "SessionsFailing": `failed` is not a counter selector: expected a metric name, found `sum(`
-        /tests/fixtures/config/../rules/bad.yml:9:20: group "sessions", regression "SessionsFailing": tolerance 0.5x would roll back a version better than its baseline; use 1x or more
-        /tests/fixtures/config/../rules/bad.yml:10:20: group "sessions", regression "SessionsFailing": `narrow_by`: a label is here twice
-        /tests/fixtures/config/../rules/bad.yml:10:35: group "sessions", regression "SessionsFailing": `narrow_by`: `a-b` is not a label name: expected letters, digits and `_`
-        /tests/fixtures/config/../rules/bad.yml:11:21: group "sessions", regression "SessionsFailing": `dispersion`: 0.5 is below 1, less spread than chance itself has
-        /tests/fixtures/config/../rules/bad.yml:12:33: group "sessions", regression "SessionsFailing": `summary`: unknown placeholder `{{verison}}`; there are `{{version}}`, `{{ratio}}`, `{{baseline}}`, `{{baseline_ratio}}`, `{{value}}`, `{{fleet}}`, `{{slice}}`
-        /tests/fixtures/config/../rules/bad.yml:12:57: group "sessions", regression "SessionsFailing": `runbook`: expected text, found a number; put it in quotes
-        /tests/fixtures/config/../rules/bad.yml:13:9: group "sessions", regression "SessionsFailing": `failed` is missing
-        /tests/fixtures/config/../rules/bad.yml:13:9: group "sessions", regression "SessionsFailing": neither `ceiling` nor `tolerance` is given; use either or both
-        /tests/fixtures/config/../rules/bad.yml:13:15: group "sessions", regression "SessionsFailing": a regression of this name is already in the group
-        /tests/fixtures/config/../rules/bad.yml:15:15: group "sessions", regression "SessionsFailing": `live` is not a gauge selector: expected no range; rollbackd writes it itself
-        /tests/fixtures/config/../rules/bad.yml:19:18: group "sessions", regression "Ceiling": `ceiling`: expected a share above 0 and below 1, such as `5%` or `0.05`
-        /tests/fixtures/config/../rules/bad.yml:20:20: group "sessions", regression "Ceiling": `tolerance`: expected a factor such as `1.5x`
-        /tests/fixtures/config/../rules/bad.yml:21:9: group "sessions", regression "Ceiling": unknown key `celing`; there are `name`, `started`, `failed`, `live`, `ceiling`, `tolerance`, `dispersion`, `narrow_by`, `annotations`
-        /tests/fixtures/config/../rules/bad.yml:22:11: group "sessions": a group of this name is already in this file
-        /tests/fixtures/config/../rules/bad.yml:25:18: group "sessions": `regressions`: expected at least one regression
-        /tests/fixtures/config/../rules/bad.yml:31:16: group "values", regression "Slow": `value`: not PromQL: unclosed left parenthesis
-        /tests/fixtures/config/../rules/bad.yml:33:25: group "values", regression "Slow": rollback_above 1.5 is below escalate_above 6
-        /tests/fixtures/config/../rules/bad.yml:34:14: group "values", regression "Slow": `for`: 15s is shorter than the group's interval of 30s
-        /tests/fixtures/config/../rules/bad.yml:35:9: group "values", regression "Scalar": neither `escalate_above` nor `rollback_above` is given; use either or both
-        /tests/fixtures/config/../rules/bad.yml:36:16: group "values", regression "Scalar": `value`: expected an instant vector, found a scalar
-        /tests/fixtures/config/../rules/bad.yml:37:9: group "values", regression "Scalar": unknown key `started`; there are `name`, `value`, `escalate_above`, `rollback_above`, `for`, `annotations`
-        /tests/fixtures/config/../rules/bad.yml:38:9: group "values", regression "Nothing": expected `started` and `failed` counters, or a `value`
-        /tests/fixtures/config/../rules/bad.yml:39:9: group "values": `name` is missing
-        /tests/fixtures/config/../rules/bad.yml:41:5: group "empty": `regressions` is missing
-        /tests/fixtures/config/../rules/none*.yml: no rule file matches this pattern
-        "###);
-    }
-
-    #[test]
-    fn a_missing_file_is_named() {
-        let (code, out) = check("nowhere.yml");
-        assert_eq!(code, 1);
-        assert!(out.starts_with("/nowhere.yml: failed to read: "), "{out}");
-    }
-}
+mod tests;

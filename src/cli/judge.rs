@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use self::counts::{CountsFile, TickCounts};
+use self::terms::Terms;
 use super::{CommandError, EXIT_OK};
 use crate::domain::counts::Counts;
 use crate::domain::evidence::{DetectorSettings, POOL_SESSIONS};
@@ -17,8 +18,10 @@ use crate::domain::share::{Share, Tolerance};
 use crate::domain::verdict::Verdict;
 
 mod counts;
+mod terms;
 
 pub use counts::Malformed;
+pub use terms::NoRule;
 
 /// The candidate is convicted.
 const EXIT_REGRESSED: u8 = 3;
@@ -31,7 +34,8 @@ const EXIT_REGRESSED: u8 = 3;
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Exit codes: 0 not convicted, 3 regressed, 2 the file does not read (what \
     was read up to there is printed).\n\nExample:\n  rollbackd judge counts.csv --baseline v1 \
-    --candidate v2 --ceiling 5% --tolerance 1.5x")]
+    --candidate v2 --ceiling 5% --tolerance 1.5x\n  \
+    rollbackd judge counts.csv --baseline v1 --candidate v2 --rules rules/openrtc.yml")]
 pub struct JudgeArgs {
     /// The counts; `-` reads the standard input.
     #[arg(value_name = "COUNTS.csv")]
@@ -49,6 +53,13 @@ pub struct JudgeArgs {
     /// time of the file is where they begin.
     #[arg(long)]
     cumulative: bool,
+    /// Judge by a rule of this file: its ceiling, tolerance and dispersion. The false rollback rate
+    /// is shared by all tests of the file's rules for the same fleet, as in `run`.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["ceiling", "tolerance", "dispersion"])]
+    rules: Option<PathBuf>,
+    /// Which rule, as `rule` or `group/rule`; may be left out where there is only one.
+    #[arg(long, value_name = "NAME", requires = "rules")]
+    rule: Option<String>,
     /// Never more than this share may fail.
     #[arg(long, value_name = "SHARE")]
     ceiling: Option<Share>,
@@ -90,11 +101,13 @@ fn dispersion(text: &str) -> Result<f64, String> {
 /// When a file does not read, with its line; ticks before that line have been written by then.
 pub fn run(args: &JudgeArgs, out: &mut impl Write) -> Result<u8, CommandError> {
     let mut out = io::BufWriter::new(out);
+    let terms = Terms::of(args)?;
     let history = match &args.history {
         Some(path) => read_history(args, path)?,
         None => Vec::new(),
     };
-    let mut judge = Judge { args, history, observation: None, first: None, regressed_at: None };
+    let mut judge =
+        Judge { args, terms, history, observation: None, first: None, regressed_at: None };
     let mut file = open(args, &args.file)?;
     judge.head(&mut out)?;
     loop {
@@ -147,6 +160,7 @@ fn chunked(past: &[Counts], chunks: u32) -> Vec<Counts> {
 
 struct Judge<'a> {
     args: &'a JudgeArgs,
+    terms: Terms,
     history: Vec<Counts>,
     /// Made when two times are known, and with them the length of a tick.
     observation: Option<Observation>,
@@ -155,25 +169,19 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    fn threshold_log10(&self) -> f64 {
-        let both = self.args.ceiling.is_some() && self.args.tolerance.is_some();
-        (if both { 2.0 } else { 1.0 } / self.args.false_rollback_rate.get()).log10()
-    }
-
     fn begin(&mut self, interval_seconds: f64) -> Observation {
         let ticks = (self.args.observe_for.as_secs_f64() / interval_seconds).clamp(1.0, 1e9);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
         let observation_ticks = ticks as u32;
-        let no_test = self.args.ceiling.is_none() && self.args.tolerance.is_none();
         let settings = DetectorSettings {
             observation_ticks,
-            tolerance: self.args.tolerance.or(no_test.then_some(Tolerance::NONE)),
-            ceiling: self.args.ceiling,
-            dispersion: self.args.dispersion.unwrap_or(1.0),
+            tolerance: self.terms.tolerance,
+            ceiling: self.terms.ceiling,
+            dispersion: self.terms.dispersion.unwrap_or(1.0),
             pool_sessions: POOL_SESSIONS,
         };
         let past = chunked(&self.history, observation_ticks);
-        Observation::new(settings, self.args.dispersion.is_none(), past)
+        Observation::new(settings, self.terms.dispersion.is_none(), past)
     }
 
     fn take(&mut self, tick: TickCounts, out: &mut impl Write) -> io::Result<()> {
@@ -198,7 +206,7 @@ impl Judge<'_> {
         out: &mut impl Write,
     ) -> io::Result<()> {
         observation.observe(tick.candidate, tick.baseline);
-        let verdict = observation.verdict(self.threshold_log10());
+        let verdict = observation.verdict(self.terms.threshold_log10);
         if verdict == Verdict::Regressed && self.regressed_at.is_none() {
             self.regressed_at = Some(tick.time.clone());
         }
@@ -257,7 +265,7 @@ impl Judge<'_> {
             self.observe(&mut observation, &first, out)?;
             self.observation = Some(observation);
         }
-        let threshold = self.threshold_log10();
+        let threshold = self.terms.threshold_log10;
         let Some(observation) = &self.observation else {
             if self.args.format == Format::Table {
                 writeln!(
@@ -370,6 +378,35 @@ mod tests {
         let (code, out) = judge(&ticks(40, |_| (20, 0)), &["--ceiling", "5%", "--format", "csv"]);
         assert_eq!(code, Ok(EXIT_OK));
         assert_eq!(out.lines().filter(|line| line.contains(",healthy,")).count(), 40, "{out}");
+    }
+
+    #[test]
+    fn a_rule_of_a_file_says_what_is_allowed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("rules.yml");
+        let rule = |name: &str, key: &str| {
+            format!("      - {{ name: {name}, started: a, failed: b, {key} }}\n")
+        };
+        let group = "  - name: g\n    fleet: voice\n    regressions:\n";
+        let text =
+            format!("groups:\n{group}{}{}", rule("A", "ceiling: 30%"), rule("B", "tolerance: 1x"));
+        std::fs::write(&path, text).unwrap();
+        let counts = ticks(4, |tick| (20, if tick < 2 { 0 } else { 9 }));
+        let rules = ["--rules", path.to_str().unwrap()];
+        let by = |name: &str| judge(&counts, &[&rules[..], &["--rule", name]].concat());
+        let (code, out) = by("g/A");
+        assert_eq!(code, Ok(EXIT_OK), "{out}");
+        assert!(out.contains("convicting at 10^3.3"), "two tests share the rate: {out}");
+        assert_eq!(by("B").0, Ok(EXIT_REGRESSED));
+        let error = by("C").0.unwrap_err();
+        assert!(error.ends_with("no session rule is called `C`; there are g/A, g/B"), "{error}");
+        let error = judge(&counts, &rules).0.unwrap_err();
+        assert!(
+            error.ends_with("it has more than one session rule: say `--rule` g/A, g/B"),
+            "{error}"
+        );
+        std::fs::write(&path, "groups: [{}]").unwrap();
+        assert!(by("A").0.unwrap_err().contains("rules.yml:1:10: "));
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod keygen;
 pub mod operate;
 pub mod packaging;
 pub mod simulate;
+pub mod test;
 
 /// The command did what it was asked to.
 pub const EXIT_OK: u8 = 0;
@@ -41,6 +42,9 @@ pub enum CommandError {
     /// The file of what is known does not read.
     #[error(transparent)]
     Known(#[from] backtest::Unreadable),
+    /// There is no rule to judge by.
+    #[error(transparent)]
+    NoRule(#[from] judge::NoRule),
     /// There is no rule to simulate.
     #[error(transparent)]
     Rule(#[from] simulate::NoSuchRule),
@@ -66,7 +70,22 @@ pub enum CommandError {
     /// The running rollbackd does not tell: it does not know it, or may not.
     #[error("{0}")]
     Unknown(String),
+    /// Prometheus cannot be asked.
+    #[error("{0}")]
+    Unconnected(String),
+    /// Prometheus gave no answer.
+    #[error(transparent)]
+    Unasked(#[from] crate::ports::metrics::MetricError),
+    /// What a test decides contradicts what it decided before.
+    #[error("{0}")]
+    Contradiction(String),
     /// The output cannot be written.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
+}
+
+/// `1 rule`, `2 rules`.
+fn counted(count: usize, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
 }

@@ -2,6 +2,7 @@
 //!
 //! `parse` reads a file and reports every problem at once; `query` writes the PromQL.
 
+pub mod labels;
 pub mod parse;
 mod promql;
 pub mod query;

@@ -1,12 +1,13 @@
 //! Reading rule files.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::rule::{self, Rule};
 use super::{Group, RuleSet};
 use crate::domain::fleet::FleetName;
+use crate::domain::share::Share;
 use crate::yaml::values;
 use crate::yaml::{self, Map, Problem, Problems, Scope};
 
@@ -16,8 +17,21 @@ pub const INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// The interval of a group that does not say.
 pub const INTERVAL_DEFAULT: Duration = Duration::from_secs(15);
 
-/// The config's fleets, each with how long its candidates stay under observation.
-pub type Fleets = BTreeMap<FleetName, Duration>;
+/// The config's fleets, and what rules for them must fit.
+pub type Fleets = BTreeMap<FleetName, FleetTraits>;
+
+/// What the config says of a fleet that its rules must fit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FleetTraits {
+    /// How long its candidates stay under observation.
+    pub observe_for: Duration,
+    /// The label that carries the version.
+    pub version_label: String,
+    /// The labels that tell the entry's fleets apart.
+    pub by: Vec<String>,
+    /// Shared by all tests that may roll it back.
+    pub false_rollback_rate: Share,
+}
 
 /// What could be read of the rule files.
 #[derive(Clone, Debug)]
@@ -86,6 +100,8 @@ fn files(patterns: &[String], problems: &mut Vec<Problem>) -> BTreeSet<PathBuf> 
                 for path in paths {
                     matched = true;
                     match path {
+                        // Tests stand beside the rules that they test.
+                        Ok(path) if is_test(&path) && path.as_os_str() != pattern.as_str() => {}
                         Ok(path) => drop(files.insert(path)),
                         Err(error) => problems.push(Problem::of_file(
                             error.path().display().to_string(),
@@ -100,6 +116,12 @@ fn files(patterns: &[String], problems: &mut Vec<Problem>) -> BTreeSet<PathBuf> 
         }
     }
     files
+}
+
+/// Whether it is a file for `rollbackd test`.
+fn is_test(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.ends_with(".test.yml") || name.ends_with(".test.yaml")
 }
 
 /// As [`parse`], with the groups `names` of the files before it and where they are.
@@ -139,12 +161,13 @@ fn group(
         let place = if other == file { "this file".to_owned() } else { format!("`{other}`") };
         map.fault_as_is("name", format!("a group of this name is already in {place}"));
     }
-    let (fleet, observe_for) = fleet(&mut map, fleets);
-    let interval = interval(&mut map, observe_for);
+    let (fleet, traits) = fleet(&mut map, fleets);
+    let interval = interval(&mut map, traits.map(|traits| traits.observe_for));
     let in_group = rule::InGroup {
         group: name.as_deref().unwrap_or_default(),
         fleet: fleet.as_ref().map_or("", FleetName::as_str),
         interval,
+        traits,
     };
     map.require("regressions");
     let (mut sessions, mut value_rules) = (Vec::new(), Vec::new());
@@ -171,19 +194,22 @@ fn group(
     })
 }
 
-/// The group's fleet, if the config has it, and how long it observes.
-fn fleet(map: &mut Map<'_, '_>, fleets: Option<&Fleets>) -> (Option<FleetName>, Option<Duration>) {
+/// The group's fleet, and what the config says of it, if it has it.
+fn fleet<'f>(
+    map: &mut Map<'_, '_>,
+    fleets: Option<&'f Fleets>,
+) -> (Option<FleetName>, Option<&'f FleetTraits>) {
     let Some(name) = map.required("fleet", values::parsed::<FleetName>) else {
         return (None, None);
     };
     let Some(fleets) = fleets else { return (Some(name), None) };
-    let observe_for = fleets.get(&name).copied();
-    if observe_for.is_none() {
+    let traits = fleets.get(&name);
+    if traits.is_none() {
         let known: Vec<_> = fleets.keys().map(|known| format!("`{known}`")).collect();
         let known = known.join(", ");
         map.fault_as_is("fleet", format!("no fleet `{name}` in the config, which has {known}"));
     }
-    (Some(name), observe_for)
+    (Some(name), traits)
 }
 
 fn interval(map: &mut Map<'_, '_>, observe_for: Option<Duration>) -> Duration {

@@ -7,7 +7,10 @@ use promql_parser::parser::value::ValueType;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::{SessionRule, ValueRule, promql, selector};
+use super::parse::FleetTraits;
+use super::{SessionRule, ValueRule, labels, promql, selector};
+use crate::domain::counts::{Counts, Tick};
+use crate::domain::evidence::{Detector, DetectorSettings, POOL_SESSIONS};
 use crate::domain::share::{InvalidTolerance, Share, Tolerance};
 use crate::domain::template;
 use crate::yaml::values::{self, Read};
@@ -28,6 +31,8 @@ pub(super) struct InGroup<'g> {
     pub(super) group: &'g str,
     pub(super) fleet: &'g str,
     pub(super) interval: Duration,
+    /// Of its fleet; none where the config does not have it, or does not read.
+    pub(super) traits: Option<&'g FleetTraits>,
 }
 
 /// Reads a rule whose group is named `context` in problems; `seen` are the names before it.
@@ -75,6 +80,10 @@ fn session_rule(
     if narrow_by.iter().collect::<BTreeSet<_>>().len() < narrow_by.len() {
         map.fault("narrow_by", "a label is here twice");
     }
+    if let Some(traits) = group.traits {
+        fits_fleet(&map, traits, [("started", &started), ("failed", &failed), ("live", &live)]);
+        reachable(&map, traits, tolerance, ceiling, dispersion);
+    }
     let annotations = annotations(&mut map);
     let digest = digest(
         &map,
@@ -113,6 +122,9 @@ fn value_rule(
     group: &InGroup<'_>,
 ) -> Option<ValueRule> {
     let value = map.required("value", vector);
+    if let (Some(value), Some(traits)) = (&value, group.traits) {
+        keeps_labels(&map, value, traits);
+    }
     let escalate_above = map.optional("escalate_above", values::number);
     let rollback_above = map.optional("rollback_above", values::number);
     if !map.has("escalate_above") && !map.has("rollback_above") {
@@ -158,6 +170,81 @@ fn value_rule(
         annotations,
         digest: digest?,
     })
+}
+
+/// A value that loses a label belongs to no version, or to no fleet.
+fn keeps_labels(map: &Map<'_, '_>, value: &str, traits: &FleetTraits) {
+    let Ok(expr) = promql::parse(value) else { return };
+    for label in traits.by.iter().chain([&traits.version_label]) {
+        if let Some(why) = labels::lost(&expr, label) {
+            map.fault("value", format!("the result has no label `{label}`: {why}"));
+        }
+    }
+}
+
+/// A selector that names one version never sees another.
+fn fits_fleet(
+    map: &Map<'_, '_>,
+    traits: &FleetTraits,
+    selectors: [(&'static str, &Option<String>); 3],
+) {
+    let label = &traits.version_label;
+    for (key, selector) in selectors {
+        let fixed = selector.as_deref().and_then(|selector| labels::fixed(selector, label));
+        if let Some(version) = fixed {
+            let message = format!(
+                "`{label}=\"{version}\"` selects one version only; leave it out, versions are told \
+                 apart by it"
+            );
+            map.fault(key, message);
+        }
+    }
+}
+
+/// More sessions a second than any fleet has.
+const SESSIONS_A_SECOND_MAX: f64 = 10_000.0;
+
+/// Not even if every session failed, and the baseline's none, all through an observation?
+fn reachable(
+    map: &Map<'_, '_>,
+    traits: &FleetTraits,
+    tolerance: Option<Tolerance>,
+    ceiling: Option<Share>,
+    dispersion: Option<f64>,
+) {
+    let tests = u8::from(tolerance.is_some()) + u8::from(ceiling.is_some());
+    let threshold_log10 = (f64::from(tests.max(1)) / traits.false_rollback_rate.get()).log10();
+    let mut detector = Detector::new(DetectorSettings {
+        observation_ticks: 1,
+        tolerance,
+        ceiling,
+        dispersion: dispersion.unwrap_or(1.0),
+        pool_sessions: POOL_SESSIONS,
+    });
+    let sessions = SESSIONS_A_SECOND_MAX * traits.observe_for.as_secs_f64();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
+    let started = sessions.clamp(1.0, 1e15) as u64;
+    let evidence = detector.observe(&Tick {
+        candidate: Counts { started, failed: started, live: 0.0 },
+        control: Counts { started, failed: 0, live: 0.0 },
+    });
+    let rate = traits.false_rollback_rate;
+    let observe_for = humantime::format_duration(traits.observe_for);
+    for (key, log10, smaller) in [
+        ("tolerance", evidence.baseline_log10, "a smaller `tolerance`"),
+        ("ceiling", evidence.ceiling_log10, "a lower `ceiling`"),
+    ] {
+        if log10.is_some_and(|log10| log10 < threshold_log10) {
+            map.fault(
+                key,
+                format!(
+                    "no traffic can convict: if 10,000 sessions a second failed for all of \
+                     observe_for ({observe_for}), the evidence would not reach a \
+                     false_rollback_rate of {rate}; use {smaller}, or a higher rate"
+                ),
+            );
+        }
+    }
 }
 
 fn selector(map: &mut Map<'_, '_>, key: &'static str, kind: &str) -> Option<String> {

@@ -38,6 +38,16 @@ pub fn check(text: &str) -> Result<String, String> {
     }
 }
 
+/// The metric that a selector names.
+#[must_use]
+pub fn metric(selector: &str) -> Option<String> {
+    let Ok(Expr::VectorSelector(selector)) = promql_parser::parser::parse(selector) else {
+        return None;
+    };
+    let named = || selector.matchers.find_matchers(METRIC_NAME).into_iter().next();
+    selector.name.clone().or_else(|| named().map(|matcher| matcher.value))
+}
+
 fn check_plain(text: &str, selector: &VectorSelector) -> Result<(), String> {
     if selector.offset.is_some() {
         return Err("expected no `offset`; rollbackd writes it itself".to_owned());

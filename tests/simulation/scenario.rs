@@ -170,7 +170,7 @@ pub(crate) fn fixed() -> &'static (FleetConfig, RuleSet) {
     FIXED.get_or_init(|| {
         let parsed = rollbackd::config::parse::parse(CONFIG, Path::new("simulated.yml"));
         let config = parsed.config.unwrap_or_else(|| panic!("{:?}", parsed.problems));
-        let fleets = config.fleets.iter().map(|f| (f.name.clone(), f.observe_for)).collect();
+        let fleets = config.fleets.iter().map(|f| (f.name.clone(), f.traits())).collect();
         let (groups, problems) = rules::parse::parse(RULES, "rules.yml", Some(&fleets));
         assert!(problems.is_empty(), "{problems:?}");
         (config.fleets[0].clone(), RuleSet { groups })

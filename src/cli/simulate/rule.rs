@@ -113,7 +113,7 @@ struct Found {
 
 fn find(path: &Path, name: &str) -> Result<Found, NoSuchRule> {
     let config = config::parse::load(path).map_err(NoSuchRule::Problems)?;
-    let rules = rules::parse::load(&config.rule_files, &config.observation_times());
+    let rules = rules::parse::load(&config.rule_files, &config.fleet_traits());
     let rules = rules.map_err(NoSuchRule::Problems)?;
     let mut names = Vec::new();
     let mut found = Vec::new();

@@ -7,7 +7,13 @@ const BAD: &str = include_str!("../../../tests/fixtures/rules/bad.yml");
 const SYNTAX: &str = include_str!("../../../tests/fixtures/rules/syntax.yml");
 
 fn fleets() -> Fleets {
-    Fleets::from([("voice".parse().unwrap(), Duration::from_hours(1))])
+    let traits = FleetTraits {
+        observe_for: Duration::from_hours(1),
+        version_label: "version".to_owned(),
+        by: Vec::new(),
+        false_rollback_rate: Share::PER_MILLE,
+    };
+    Fleets::from([("voice".parse().unwrap(), traits)])
 }
 
 fn problems(text: &str) -> String {
@@ -181,4 +187,42 @@ fn an_interval_is_in_whole_seconds() {
     let (_, problems) = parse(text, "rules.yml", None);
     let said = problems.iter().map(ToString::to_string).collect::<String>();
     assert!(said.contains("rules.yml:4:15") && said.contains("not in whole seconds"), "{said}");
+}
+
+/// The problems of a file with one rule, for a fleet that is told apart by `region`.
+fn problems_of(rule: &str) -> Vec<String> {
+    let traits = FleetTraits {
+        observe_for: Duration::from_mins(1),
+        version_label: "v".to_owned(),
+        by: vec!["region".to_owned()],
+        false_rollback_rate: Share::PER_MILLE,
+    };
+    let fleets = Fleets::from([("voice".parse().unwrap(), traits)]);
+    let text = format!(
+        "groups:\n  - name: g\n    fleet: voice\n    regressions:\n      - {{ name: R, {rule} }}\n"
+    );
+    let (_, problems) = parse(&text, "r.yml", Some(&fleets));
+    problems.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_rule_that_cannot_work_for_its_fleet_is_told_with_what_to_write() {
+    #[rustfmt::skip]
+    let cases: &[(&str, &[&str])] = &[
+        ("value: 'sum by (v, region) (x)', escalate_above: 1", &[]),
+        ("value: 'sum by (region) (x)', escalate_above: 1",
+         &["r.yml:5:27: group \"g\", regression \"R\": `value`: the result has no label `v`: `sum` drops it; write `sum by (region, v) (…)`"]),
+        ("value: 'x / on (v) y', escalate_above: 1",
+         &["r.yml:5:27: group \"g\", regression \"R\": `value`: the result has no label `region`: `/ on (…)` drops it; write it into `on`"]),
+        ("started: 'x{v=\"v1\"}', failed: y, ceiling: 5%",
+         &["r.yml:5:29: group \"g\", regression \"R\": `started`: `v=\"v1\"` selects one version only; leave it out, versions are told apart by it"]),
+        ("started: x, failed: y, tolerance: 1000000x",
+         &["r.yml:5:54: group \"g\", regression \"R\": `tolerance`: no traffic can convict: if 10,000 sessions a second failed for all of observe_for (1m), the evidence would not reach a false_rollback_rate of 0.1%; use a smaller `tolerance`, or a higher rate"]),
+        ("started: x, failed: y, dispersion: 900000, ceiling: 99%",
+         &["r.yml:5:72: group \"g\", regression \"R\": `ceiling`: no traffic can convict: if 10,000 sessions a second failed for all of observe_for (1m), the evidence would not reach a false_rollback_rate of 0.1%; use a lower `ceiling`, or a higher rate"]),
+        ("started: x, failed: y, tolerance: 1.5x, ceiling: 5%", &[]),
+    ];
+    for (rule, want) in cases {
+        assert_eq!(problems_of(rule), *want, "{rule}");
+    }
 }
