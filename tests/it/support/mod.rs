@@ -7,6 +7,7 @@ pub(crate) mod exporter;
 pub(crate) mod fleet;
 pub(crate) mod history;
 pub(crate) mod prometheus;
+pub(crate) mod proxy;
 pub(crate) mod site;
 pub(crate) mod synthetic;
 pub(crate) mod worker;

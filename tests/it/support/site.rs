@@ -29,8 +29,8 @@ use rollbackd::adapters::ledger::SqliteLedger;
 use rollbackd::ledger::record::Record;
 use rollbackd::ports::ledger::Ledger;
 
-use super::fleet::{ROLLBACKD, rollbackd};
-use super::{client, free_address, wait_for};
+use super::fleet::{ROLLBACKD, SECRET, rollbackd};
+use super::{client, free_address, signal, wait_for};
 
 /// How long things may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
@@ -69,6 +69,8 @@ struct World {
     /// The version that new calls prefer.
     newest: String,
     calling: bool,
+    /// Whether versions called bad fail calls.
+    failing: bool,
     callers: Callers,
 }
 
@@ -111,7 +113,7 @@ impl World {
 
     /// One call for the newest version that takes any, to its least busy worker.
     fn call(&mut self, now: u64) {
-        let newest = self.newest.clone();
+        let (newest, failing) = (self.newest.clone(), self.failing);
         let taking = self.hosts.iter_mut().flatten().filter(|worker| !worker.draining);
         let chosen = taking.min_by_key(|w| (w.version != newest, w.live.len()));
         let Some(worker) = chosen else {
@@ -122,7 +124,7 @@ impl World {
         worker.started += 1;
         // Spread evenly, so that every run is alike.
         let fails = |n: u64| (n as f64 * FAIL_SHARE).fract() < FAIL_SHARE;
-        if worker.version.starts_with("bad") && fails(worker.started) {
+        if failing && worker.version.starts_with("bad") && fails(worker.started) {
             worker.failed += 1;
         } else {
             worker.live.push(now + CALL_PULSES);
@@ -153,6 +155,9 @@ pub(crate) struct Site {
     /// What Prometheus has to scrape.
     pub(crate) targets: Vec<SocketAddr>,
     directory: TempDir,
+    ledger: PathBuf,
+    /// What the controller is started with, and by.
+    wrapper: &'static [&'static str],
     world: Arc<Mutex<World>>,
     controller: Option<Child>,
     tasks: Vec<JoinHandle<()>>,
@@ -161,14 +166,21 @@ pub(crate) struct Site {
 impl Site {
     /// A fleet without workers or calls, and no controller yet.
     pub(crate) async fn prepare(name: &str, prometheus: &str) -> Self {
+        Self::prepare_on(name, prometheus, PathBuf::from("rollbackd.db")).await
+    }
+
+    /// The same, with the ledger somewhere else.
+    pub(crate) async fn prepare_on(name: &str, prometheus: &str, ledger: PathBuf) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
         std::fs::create_dir(path.join("starts")).unwrap();
         let address = free_address();
-        write_config(path, name, address, prometheus);
+        write_config(path, name, address, prometheus, &ledger);
         let made = rollbackd(path, &["keygen", "rollbackd.key"]);
         assert!(made.status.success(), "{made:?}");
-        let world = Arc::new(Mutex::new(World { name: name.to_owned(), ..World::default() }));
+        let world = World { name: name.to_owned(), failing: true, ..World::default() };
+        let world = Arc::new(Mutex::new(world));
+        let ledger = path.join(ledger);
         let mut tasks = Vec::new();
         let mut targets = Vec::new();
         for host in 0..HOSTS {
@@ -181,7 +193,7 @@ impl Site {
         }
         tasks.push(tokio::spawn(live(world.clone(), path.join("starts"))));
         tasks.push(tokio::spawn(follow_manifest(world.clone(), address)));
-        Self { address, targets, directory, world, controller: None, tasks }
+        Self { address, targets, directory, ledger, wrapper: &[], world, controller: None, tasks }
     }
 
     /// With a controller that watches two workers of v1 taking calls and knows v1 as good.
@@ -206,6 +218,16 @@ impl Site {
         }
     }
 
+    /// Whether versions called bad fail their calls, which they do from the beginning.
+    pub(crate) fn set_failing(&self, failing: bool) {
+        self.world().failing = failing;
+    }
+
+    /// From its next start, the controller has one core, which nobody else is kept from.
+    pub(crate) fn run_on_one_core(&mut self) {
+        self.wrapper = &["taskset", "--cpu-list", "0"];
+    }
+
     pub(crate) fn callers(&self) -> Callers {
         self.world().callers
     }
@@ -225,9 +247,16 @@ impl Site {
 
     /// Starts the controller, for the first time or again; waits for nothing.
     pub(crate) fn start_controller(&mut self) {
+        self.start_controller_with(&[]);
+    }
+
+    /// The same, with further options.
+    pub(crate) fn start_controller_with(&mut self, options: &[&str]) {
         let log = File::options().create(true).append(true).open(self.path("log"));
-        let child = Command::new(ROLLBACKD)
-            .args(["run", "--config"])
+        let mut words = [self.wrapper, &[ROLLBACKD, "run"], options].concat().into_iter();
+        let child = Command::new(words.next().unwrap())
+            .args(words)
+            .arg("--config")
             .arg(self.path("rollbackd.yml"))
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
@@ -235,6 +264,13 @@ impl Site {
             .stderr(log.unwrap())
             .spawn();
         self.controller = Some(child.unwrap());
+    }
+
+    /// SIGTERM, to the end.
+    pub(crate) fn stop_controller(&mut self) {
+        let mut controller = self.controller.take().unwrap();
+        signal(controller.id(), "TERM");
+        controller.wait().unwrap();
     }
 
     /// SIGKILL: no last words.
@@ -263,11 +299,21 @@ impl Site {
         wait_for(what, PATIENCE, || async { self.view().await.filter(&shows) }).await
     }
 
+    /// The sum of one of rollbackd's own metrics over its labels that contain `label`.
+    pub(crate) async fn metric(&self, name: &str, label: &str) -> f64 {
+        let text = self.get("metrics").await.unwrap_or_default();
+        let of = |line: &str| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let found = series.split('{').next() == Some(name) && series.contains(label);
+            found.then(|| value.parse::<f64>().ok()).flatten()
+        };
+        text.lines().filter_map(of).sum()
+    }
+
     /// A reader of the ledger, which is there once the controller has begun it.
     pub(crate) async fn ledger(&self) -> SqliteLedger {
-        let path = self.path("rollbackd.db");
         wait_for("the ledger", PATIENCE, || async {
-            SqliteLedger::open_read_only(&path).await.ok()
+            SqliteLedger::open_read_only(&self.ledger).await.ok()
         })
         .await
     }
@@ -281,7 +327,9 @@ impl Site {
     }
 
     pub(crate) fn audit(&self) -> std::process::Output {
-        rollbackd(self.directory.path(), &["audit", "verify", "--key", "rollbackd.key.pub"])
+        let ledger = self.ledger.to_str().unwrap();
+        let words = ["audit", "verify", "--ledger", ledger, "--key", "rollbackd.key.pub"];
+        rollbackd(self.directory.path(), &words)
     }
 }
 
@@ -336,7 +384,13 @@ async fn follow_manifest(world: Arc<Mutex<World>>, address: SocketAddr) {
     }
 }
 
-fn write_config(directory: &Path, site: &str, address: SocketAddr, prometheus: &str) {
+fn write_config(
+    directory: &Path,
+    site: &str,
+    address: SocketAddr,
+    prometheus: &str,
+    ledger: &Path,
+) {
     let write = |name: &str, text: &str| std::fs::write(directory.join(name), text).unwrap();
     let of_site = |metric: &str| format!("{metric}{{site=\"{site}\"}}");
     // Moved into place whole: nobody reads half a request.
@@ -354,6 +408,7 @@ fn write_config(directory: &Path, site: &str, address: SocketAddr, prometheus: &
         "live": of_site("sessions_live"),
         "start": { "command": start.collect::<Vec<_>>() },
         "drain": { "manifest": {} },
+        "membership": { "secret_files": ["membership.secret"] },
         "limits": { "rollbacks": 1000, "per": "24h" },
     });
     // JSON is YAML.
@@ -361,7 +416,7 @@ fn write_config(directory: &Path, site: &str, address: SocketAddr, prometheus: &
         "listen": address,
         "prometheus": { "url": prometheus, "timeout": "2s", "retries": 0 },
         "rule_files": ["rules.yml"],
-        "ledger": "sqlite:rollbackd.db",
+        "ledger": format!("sqlite:{}", ledger.display()),
         "signing_key_file": "rollbackd.key",
         "fleets": [fleet],
     });
@@ -376,5 +431,6 @@ fn write_config(directory: &Path, site: &str, address: SocketAddr, prometheus: &
     });
     let group =
         json!({ "name": "sessions", "fleet": "voice", "interval": "1s", "regressions": [rule] });
+    write("membership.secret", SECRET);
     write("rules.yml", &json!({ "groups": [group] }).to_string());
 }
