@@ -10,8 +10,9 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Sqlite, Transaction};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
 
 use crate::ledger::chain::{FIRST_PREVIOUS, seal};
 use crate::ledger::checkpoint::Checkpoint;
@@ -262,14 +263,32 @@ impl SqliteLedger {
         ReplayError::Broken { path: self.path.display().to_string(), broken }
     }
 
-    async fn append_in(
+    /// One transaction, by hand: sqlx counts its own, and a commit that a full disk has undone
+    /// leaves that count wrong for good.
+    async fn append_on(
         &self,
-        transaction: &mut Transaction<'static, Sqlite>,
+        connection: &mut SqliteConnection,
         last_seq: u64,
         drafts: Vec<Draft>,
         signer: &Signer,
     ) -> Result<Vec<Record>, LedgerError> {
-        let row = sqlx::query_as(LAST).fetch_optional(&mut **transaction).await;
+        // The write lock first: what is read next stays true until the commit.
+        let begun = sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut *connection).await;
+        begun.map_err(|error| self.failed(&error))?;
+        let records = self.append_in(connection, last_seq, drafts, signer).await?;
+        let done = sqlx::raw_sql("COMMIT").execute(&mut *connection).await;
+        done.map_err(|error| self.failed(&error))?;
+        Ok(records)
+    }
+
+    async fn append_in(
+        &self,
+        connection: &mut SqliteConnection,
+        last_seq: u64,
+        drafts: Vec<Draft>,
+        signer: &Signer,
+    ) -> Result<Vec<Record>, LedgerError> {
+        let row = sqlx::query_as(LAST).fetch_optional(&mut *connection).await;
         let head = self.parse_head(row.map_err(|error| self.failed(&error))?)?;
         let found = head.as_ref().map_or(0, |head| head.seq);
         if found != last_seq {
@@ -287,7 +306,7 @@ impl SqliteLedger {
             sqlx::query("INSERT INTO records (seq, json) VALUES (?, ?)")
                 .bind(i64::try_from(seq).map_err(|error| cannot(&error))?)
                 .bind(json)
-                .execute(&mut **transaction)
+                .execute(&mut *connection)
                 .await
                 .map_err(|error| self.failed(&error))?;
             previous.clone_from(&record.hash);
@@ -331,20 +350,13 @@ impl Ledger for SqliteLedger {
         let Some(signer) = &self.signer else {
             return Err(self.storage("opened to read only".to_owned()));
         };
-        // The write lock first: what is read next stays true until the commit.
-        let mut transaction =
-            self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(|error| self.failed(&error))?;
-        match self.append_in(&mut transaction, last_seq, drafts, signer).await {
-            Ok(records) => {
-                transaction.commit().await.map_err(|error| self.failed(&error))?;
-                Ok(records)
-            }
-            Err(error) => {
-                // SQLite may have rolled back by itself (disk full); dropping does it at the latest.
-                transaction.rollback().await.ok();
-                Err(error)
-            }
+        let mut connection = self.pool.acquire().await.map_err(|error| self.failed(&error))?;
+        let appended = self.append_on(&mut connection, last_seq, drafts, signer).await;
+        if appended.is_err() {
+            // SQLite may have rolled back by itself (disk full); then there is nothing to undo.
+            sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await.ok();
         }
+        appended
     }
 
     async fn checkpoint(&self) -> Result<Option<String>, LedgerError> {
