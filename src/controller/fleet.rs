@@ -135,7 +135,10 @@ impl Fleet {
     pub(crate) fn let_go(&mut self, now: Timestamp) -> BTreeSet<Version> {
         self.members.retain(|_, member| now.since(member.heard_at) < MEMBER_FRESH);
         let history = &self.observed.history;
-        self.told.retain(|candidate, _| history.rollouts().contains_key(candidate));
+        // Of a denied version that came back people are told, too; its going takes that back.
+        self.told.retain(|version, _| {
+            history.rollouts().contains_key(version) || history.denied().contains(version)
+        });
         let baselines = history.rollouts().values().filter_map(|rollout| rollout.baseline.as_ref());
         let stays = self.observed.seen.keys().chain(history.rollouts().keys()).chain(baselines);
         let stays = stays.chain(history.rollback().map(|rollback| &rollback.bad));

@@ -217,7 +217,7 @@ fn every_problem_is_told_at_once_and_placed() {
     etc/rollbackd.yml:23:11: fleets[0].live: `live` is not a series selector: expected no range; rollbackd writes it itself
     etc/rollbackd.yml:24:23: fleets[0].start.command: expected at least one argument, the program
     etc/rollbackd.yml:25:12: fleets[0].drain: expected `manifest: {}`, a `command`, or both
-    etc/rollbackd.yml:26:26: fleets[0].limits.rollbacks: expected a whole number from 1 to 1000
+    etc/rollbackd.yml:26:26: fleets[0].limits.rollbacks: expected a whole number from 1 to 100
     etc/rollbackd.yml:26:34: fleets[0].limits.per: `3000y` is longer than a year
     etc/rollbackd.yml:27:20: fleets[0].start_timeout: expected a duration with a unit, such as `15s`, found `15`
     etc/rollbackd.yml:28:21: fleets[0].drain_deadline: expected a duration such as `15s` or `1h30m`, found `soon`
