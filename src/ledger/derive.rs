@@ -125,7 +125,7 @@ fn situation(
     }
 }
 
-/// How a session rule's watch is recorded, so that [`derive`] can repeat it: beside settings and
+/// How a session rule's watch is recorded, so that [`derive()`] can repeat it: beside settings and
 /// ticks, what each tick was compared with, and how many of the last had no sample.
 #[must_use]
 pub fn observation_json(observation: &Observation, threshold_log10: f64) -> Map<String, Value> {

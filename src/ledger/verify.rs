@@ -3,7 +3,7 @@
 //! A chain proves that nothing in it was changed, dropped or put in between. It cannot prove that
 //! nothing was cut off its end: a [checkpoint](super::checkpoint) kept elsewhere does.
 //!
-//! A [rotation](super::rotation) hands over from one key to the next: from that record on, the new
+//! A [rotation](mod@super::rotation) hands over from one key to the next: from that record on, the new
 //! key's signatures count in place of the old one's.
 
 use std::collections::BTreeSet;
