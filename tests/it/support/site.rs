@@ -409,7 +409,7 @@ fn write_config(
         "start": { "command": start.collect::<Vec<_>>() },
         "drain": { "manifest": {} },
         "membership": { "secret_files": ["membership.secret"] },
-        "limits": { "rollbacks": 1000, "per": "24h" },
+        "limits": { "rollbacks": 100, "per": "24h" },
     });
     // JSON is YAML.
     let config = json!({
