@@ -80,7 +80,10 @@ async fn on_a_full_disk_nothing_is_done_until_there_is_room() {
     assert!(site.log().contains("not acting: the ledger takes no record"), "{}", site.log());
 
     disk.make_room();
-    site.until("the rollback", |fleet| fleet["rollback"]["state"] == "clean").await;
+    site.until("the end of the rollback", |fleet| {
+        fleet["rollback"].is_null() && fleet["denied"][0] == "bad"
+    })
+    .await;
     assert!(site.log().contains("the ledger takes records again"), "{}", site.log());
     assert_eq!(site.callers().turned_away, 0);
     let audit = site.audit();
