@@ -21,7 +21,7 @@ pub use online::Server;
 /// Report every problem of a config file and its rules.
 ///
 /// With `--online` it also asks Prometheus: whether each series exists, carries its labels and is
-/// a counter, whether a ceiling lies below what the baseline fails by itself, and how long a
+/// a counter or a gauge as it must be, whether a ceiling lies below what the baseline fails by itself, and how long a
 /// regression would take to be found at this fleet's own traffic.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Exit codes: 0 good, 1 there is an error, 2 Prometheus gave no answer.\n\n\
@@ -66,7 +66,8 @@ pub async fn run<S: Server>(
     let mut checked = read(&args.config);
     if let Some((config, rules)) = checked.good.as_ref().filter(|_| args.online) {
         let server = server(&config.prometheus).map_err(CommandError::Unconnected)?;
-        checked.findings.extend(online::examine(&server, config, rules, now).await?);
+        let file = args.config.display().to_string();
+        checked.findings.extend(online::examine(&server, (&file, config), rules, now).await?);
     }
     match args.format {
         Format::Text => text(&checked, out)?,

@@ -7,6 +7,7 @@ mod api;
 mod backtest;
 mod bad_version;
 mod breaker;
+mod check_online;
 mod comeback;
 mod counting;
 mod darkness;

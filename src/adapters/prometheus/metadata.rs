@@ -9,6 +9,14 @@ impl PrometheusSource {
     /// The type that a metric's exporters give it, such as `counter` or `gauge`. `None` where it
     /// is not known, or exporters differ: not every server has metadata, and nothing depends on it.
     pub async fn metric_type(&self, metric: &str) -> Option<String> {
+        match (self.type_of(metric).await, metric.strip_suffix("_total")) {
+            // OpenMetrics types a counter without its suffix.
+            (None, Some(bare)) => self.type_of(bare).await,
+            (known, _) => known,
+        }
+    }
+
+    async fn type_of(&self, metric: &str) -> Option<String> {
         for (server, url) in self.servers.iter().zip(&self.settings.urls) {
             let url = format!("{}/api/v1/metadata", url.trim_end_matches('/'));
             let mut request =

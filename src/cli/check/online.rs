@@ -1,5 +1,6 @@
 //! Do the rules fit what Prometheus has?
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
@@ -28,13 +29,13 @@ impl Server for PrometheusSource {
     }
 }
 
-/// Asks about every fleet and every rule.
+/// Asks about every fleet of the config, which `config_file` names, and every rule.
 ///
 /// # Errors
 /// When Prometheus gives no answer: then nothing is known.
 pub(super) async fn examine(
     server: &impl Server,
-    config: &Config,
+    (config_file, config): (&str, &Config),
     rules: &RuleSet,
     now: Timestamp,
 ) -> Result<Vec<Finding>, MetricError> {
@@ -44,6 +45,7 @@ pub(super) async fn examine(
             rules.groups.iter().filter(|group| group.fleet == fleet.name).cloned().collect();
         let at = now.align_down(Duration::from_secs(1));
         let mut desk = Desk { server, fleet, at, findings: Vec::new() };
+        desk.fleet_selectors(config_file).await?;
         for group in &groups {
             for rule in &group.sessions {
                 desk.session_rule(group, rule, &groups).await?;
@@ -72,22 +74,51 @@ enum Kind {
     /// Not there before the first failure, perhaps.
     RareCounter,
     Gauge,
+    /// There only while it is not 0, perhaps.
+    RareGauge,
 }
 
 impl<S: Server> Desk<'_, S> {
+    /// What tells which versions there are, and what they still do.
+    async fn fleet_selectors(&mut self, file: &str) -> Result<(), MetricError> {
+        let named = Named { file, context: format!("fleet {}", self.fleet.name) };
+        let fleet = self.fleet;
+        let workers = Some(&fleet.workers);
+        for (key, selector, kind) in [
+            ("workers", workers, Kind::Gauge),
+            ("draining", fleet.draining.as_ref(), Kind::RareGauge),
+            ("live", fleet.live.as_ref(), Kind::Gauge),
+        ] {
+            if let Some(selector) = selector {
+                self.selector(&named, key, selector, kind).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn session_rule(
         &mut self,
         group: &Group,
         rule: &SessionRule,
         groups: &[Group],
     ) -> Result<(), MetricError> {
-        let named = Named { file: &group.file, rule: rule_name(group, &rule.name) };
+        let named = self.named(group, &rule.name);
+        let told = self.findings.len();
         let there = self.selector(&named, "started", &rule.started, Kind::Counter).await?;
-        self.selector(&named, "failed", &rule.failed, Kind::RareCounter).await?;
+        let fails = self.selector(&named, "failed", &rule.failed, Kind::RareCounter).await?;
+        for (key, selector, there) in
+            [("started", &rule.started, there), ("failed", &rule.failed, fails)]
+        {
+            if there {
+                self.begins_at_zero(&named, (key, selector), &rule.started).await?;
+            }
+        }
         if let Some(live) = &rule.live {
             self.selector(&named, "live", live, Kind::Gauge).await?;
         }
-        if there {
+        // What is not counted right is not reckoned with.
+        let wrong = self.findings[told..].iter().any(|finding| finding.level == Level::Error);
+        if there && !wrong {
             let threshold = threshold_log10(self.fleet.false_rollback_rate, groups);
             self.traffic(&named, group, rule, threshold).await?;
         }
@@ -95,7 +126,7 @@ impl<S: Server> Desk<'_, S> {
     }
 
     async fn value_rule(&mut self, group: &Group, rule: &ValueRule) -> Result<(), MetricError> {
-        let named = Named { file: &group.file, rule: rule_name(group, &rule.name) };
+        let named = self.named(group, &rule.name);
         // On lines of its own: it may end in a comment.
         let series = self.ask(format!("count by ({}) (\n{}\n)", self.labels(), rule.value)).await?;
         if series.is_empty() {
@@ -123,6 +154,9 @@ impl<S: Server> Desk<'_, S> {
                     Level::Warning,
                     "; good only if workers export it from the first failure on, better from 0",
                 ),
+                Kind::RareGauge => {
+                    (Level::Warning, "; good only if workers export it when they begin to drain")
+                }
                 Kind::Counter | Kind::Gauge => (
                     Level::Error,
                     "; check its name and matchers, and that the workers are scraped",
@@ -133,9 +167,6 @@ impl<S: Server> Desk<'_, S> {
         }
         self.labels_carried(named, key, &series);
         self.type_fits(named, key, selector, kind).await?;
-        if kind != Kind::Gauge {
-            self.begins_at_zero(named, key, selector).await?;
-        }
         Ok(true)
     }
 
@@ -171,12 +202,10 @@ impl<S: Server> Desk<'_, S> {
             None => None,
         };
         match (kind, known.as_deref()) {
-            (Kind::Gauge, Some("counter")) => self.tell(
+            (Kind::Gauge | Kind::RareGauge, Some("counter")) => self.tell(
                 Level::Error,
                 named,
-                format!(
-                    "`{key}`: `{selector}` is a counter; give the gauge of sessions in progress"
-                ),
+                format!("`{key}`: `{selector}` is a counter; give a gauge, which says what is now"),
             ),
             (Kind::Counter | Kind::RareCounter, Some("gauge")) => self.tell(
                 Level::Error,
@@ -200,23 +229,27 @@ impl<S: Server> Desk<'_, S> {
                     );
                 }
             }
-            (Kind::Gauge, _) => {}
+            (Kind::Gauge | Kind::RareGauge, _) => {}
         }
         Ok(())
     }
 
     /// A counter's first value counts whole: one that brings a past along would be all failures
-    /// at once.
+    /// at once. Not where nothing was started before: then it is Prometheus that is new, and the
+    /// first values do not count.
     async fn begins_at_zero(
         &mut self,
         named: &Named<'_>,
-        key: &str,
-        selector: &str,
+        (key, selector): (&str, &str),
+        started: &str,
     ) -> Result<(), MetricError> {
-        let young = format!("(min_over_time({selector}[{PAST}]) unless {selector} offset {PAST})");
-        let grown =
-            format!("(max_over_time({selector}[{PAST}]) - min_over_time({selector}[{PAST}]))");
-        let high = format!("count({young} > 10 and {young} > {grown})");
+        let least = format!("min_over_time({selector}[{PAST}])");
+        let young = format!("({least} unless {selector} offset {PAST})");
+        let grown = format!("(max_over_time({selector}[{PAST}]) - {least})");
+        // The first scrape finds a busy worker above 0; after a few its growth tells.
+        let known = format!("count_over_time({selector}[{PAST}]) > 3");
+        let past = format!("on () group({started} offset {PAST})");
+        let high = format!("count({young} > 10 and {young} > {grown} and {known} and {past})");
         if let Some(count) = self.number(high).await?.filter(|count| *count > 0.0) {
             self.tell(
                 Level::Warning,
@@ -231,6 +264,7 @@ impl<S: Server> Desk<'_, S> {
         Ok(())
     }
 
+    /// What the rule would do to this traffic, fleet by fleet.
     async fn traffic(
         &mut self,
         named: &Named<'_>,
@@ -238,50 +272,85 @@ impl<S: Server> Desk<'_, S> {
         rule: &SessionRule,
         threshold_log10: f64,
     ) -> Result<(), MetricError> {
-        let past = humantime::format_duration(self.fleet.history).to_string().replace(' ', "");
-        let seconds = self.fleet.history.as_secs();
-        let grown = |selector: &str| {
-            format!("sum by ({}) (increase({selector}[{seconds}s]))", self.labels())
-        };
+        let (labels, seconds) = (self.labels(), self.fleet.history.as_secs());
+        let grown =
+            |selector: &str| format!("sum by ({labels}) (increase({selector}[{seconds}s]))");
         let started = self.ask(grown(&rule.started)).await?;
         let failed = self.ask(grown(&rule.failed)).await?;
-        // The one that carries the fleet.
-        let busiest = started.iter().max_by(|a, b| value(a).total_cmp(&value(b)));
-        let Some(busiest) = busiest.filter(|busiest| value(busiest) > 0.0) else {
+        // A fleet younger than the history did what it did in less time.
+        let by = self.fleet.by.join(", ");
+        let minutes = format!("(group by ({by}) ({}))[{seconds}s:1m]", rule.started);
+        let minutes = self.ask(format!("count_over_time({minutes})")).await?;
+        if !started.iter().any(|series| value(series) > 0.0) {
+            let past = self.past();
             let nothing = format!("no session was started in the last {past}");
             self.tell(Level::Warning, named, nothing);
-            return Ok(());
-        };
-        let version = busiest.labels.get(&self.fleet.version_label).cloned().unwrap_or_default();
-        let of_busiest = failed.iter().find(|series| series.labels == busiest.labels);
-        let facts = traffic::Facts {
-            started: value(busiest),
-            failed: of_busiest.map_or(0.0, value),
-            seconds: self.fleet.history.as_secs_f64(),
-        };
-        let share = 100.0 * facts.failed / facts.started;
-        if let Some(ceiling) = rule.ceiling {
-            let of = format!("{version} failed {share:.2}% of its sessions in the last {past}");
-            if facts.failed / facts.started >= ceiling.get() {
-                self.tell(
-                    Level::Error,
-                    named,
-                    format!(
-                        "{of}, above the ceiling of {ceiling}: every version would be rolled back; \
-                         raise `ceiling`, or leave it out and use `tolerance`"
-                    ),
-                );
-                return Ok(());
-            }
-            if facts.failed / facts.started > ceiling.get() / 1.5 {
-                let close = format!("{of}, close to the ceiling of {ceiling}");
-                self.tell(Level::Warning, named, close);
-            }
         }
-        for (level, text) in traffic::told(self.fleet, group, rule, &facts, threshold_log10) {
-            self.tell(level, named, format!("{version}: {text}"));
+        for fleet in &minutes {
+            let of_fleet = |series: &&Series| {
+                fleet.labels.iter().all(|(name, value)| series.labels.get(name) == Some(value))
+            };
+            let of_fleet: Vec<&Series> = started.iter().filter(of_fleet).collect();
+            // The one that carries the fleet.
+            let busiest = of_fleet.iter().max_by(|a, b| value(a).total_cmp(&value(b)));
+            let Some(busiest) = busiest.filter(|busiest| value(busiest) > 0.0) else { continue };
+            let in_all: f64 = of_fleet.iter().map(|series| value(series)).sum();
+            let of_busiest = failed.iter().find(|series| series.labels == busiest.labels);
+            let facts = traffic::Facts {
+                started: value(busiest),
+                failed: of_busiest.map_or(0.0, value),
+                rate: in_all / (60.0 * value(fleet)).min(self.fleet.history.as_secs_f64()),
+            };
+            let whose = whose(&busiest.labels, &self.fleet.version_label);
+            if self.ceiling_fits(named, rule, &facts, &whose) {
+                let told = traffic::told(self.fleet, group, rule, &facts, threshold_log10);
+                self.tell(told.0, named, format!("{whose}: {}", told.1));
+            }
         }
         Ok(())
+    }
+
+    /// Whether the baseline itself keeps below the ceiling.
+    fn ceiling_fits(
+        &mut self,
+        named: &Named<'_>,
+        rule: &SessionRule,
+        facts: &traffic::Facts,
+        whose: &str,
+    ) -> bool {
+        let Some(ceiling) = rule.ceiling else { return true };
+        let share = facts.failed / facts.started;
+        let (percent, past) = (100.0 * share, self.past());
+        let of = format!("{whose}: failed {percent:.2}% of its sessions in the last {past}");
+        if share >= ceiling.get() {
+            self.tell(
+                Level::Error,
+                named,
+                format!(
+                    "{of}, above the ceiling of {ceiling}: every version would be rolled back; \
+                     raise `ceiling`, or leave it out and use `tolerance`"
+                ),
+            );
+            return false;
+        }
+        if share > ceiling.get() / 1.5 {
+            let close = format!(
+                "{of}, close to the ceiling of {ceiling}: a version as good as this one may come \
+                 to be rolled back on a bad day; raise `ceiling`, or use `tolerance` alone"
+            );
+            self.tell(Level::Warning, named, close);
+        }
+        true
+    }
+
+    /// The history's length as the config writes it.
+    fn past(&self) -> String {
+        humantime::format_duration(self.fleet.history).to_string().replace(' ', "")
+    }
+
+    fn named<'r>(&self, group: &'r Group, rule: &str) -> Named<'r> {
+        let context = format!("fleet {}, {}", self.fleet.name, rule_name(group, rule));
+        Named { file: &group.file, context }
     }
 
     fn labels(&self) -> String {
@@ -300,17 +369,25 @@ impl<S: Server> Desk<'_, S> {
     }
 
     fn tell(&mut self, level: Level, named: &Named<'_>, message: String) {
-        let context = format!("fleet {}, {}", self.fleet.name, named.rule);
-        let problem = Problem { file: named.file.to_owned(), place: None, context, message };
+        let (file, context) = (named.file.to_owned(), named.context.clone());
+        let problem = Problem { file, place: None, context, message };
         self.findings.push(Finding { level, problem });
     }
 }
 
-/// Which rule.
+/// What a finding is about.
 struct Named<'r> {
     file: &'r str,
-    /// `group/rule`.
-    rule: String,
+    /// The fleet and, of a rule, `group/rule`.
+    context: String,
+}
+
+/// A version and, where there are several, its fleet: `v1`, `region=eu v1`.
+fn whose(labels: &BTreeMap<String, String>, version_label: &str) -> String {
+    let fleet = labels.iter().filter(|(name, _)| *name != version_label);
+    let mut words: Vec<String> = fleet.map(|(name, value)| format!("{name}={value}")).collect();
+    words.extend(labels.get(version_label).cloned());
+    words.join(" ")
 }
 
 fn value(series: &Series) -> f64 {

@@ -14,8 +14,9 @@ use crate::simulate::trial::{End, Judge};
 /// Rollouts drawn: enough for a median.
 const ROLLOUTS: u64 = 100;
 
-/// Sessions drawn at most in one rollout and its past; more are no different.
-const SESSIONS_MAX: f64 = 300_000.0;
+/// Failures drawn at most in one rollout and its past: each is drawn by itself, and with so many
+/// the first ticks decide, at any rate above.
+const FAILURES_MAX: f64 = 100_000.0;
 
 /// Every run says the same.
 const SEED: u64 = 1;
@@ -23,12 +24,13 @@ const SEED: u64 = 1;
 /// How long a session is taken to last.
 const SESSION_SECONDS: f64 = 60.0;
 
-/// What a version did over a time.
+/// What the version that carries a fleet did.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Facts {
     pub(super) started: f64,
     pub(super) failed: f64,
-    pub(super) seconds: f64,
+    /// Sessions started a second by all versions of the fleet.
+    pub(super) rate: f64,
 }
 
 /// What came of simulated rollouts of one regression.
@@ -46,8 +48,8 @@ pub(super) fn told(
     rule: &SessionRule,
     facts: &Facts,
     threshold_log10: f64,
-) -> Vec<(Level, String)> {
-    let rate = facts.started / facts.seconds;
+) -> (Level, String) {
+    let rate = facts.rate;
     // Half a session, where none failed yet.
     let usual = (facts.failed.max(0.5) / facts.started).min(0.5);
     let allowed = rule.tolerance.map_or(usual, |tolerance| usual * tolerance.get());
@@ -74,16 +76,16 @@ pub(super) fn told(
                 "{traffic} is found after about {median} ({share:.0}% of them within {observe_for})"
             );
             let level = if found.share < 0.9 { Level::Warning } else { Level::Note };
-            vec![(level, text)]
+            (level, text)
         }
-        None => vec![(
+        None => (
             Level::Warning,
             format!(
                 "{traffic} is found in {:.0}% of rollouts within {observe_for}; observe for \
                  longer, or give the candidate more sessions",
                 100.0 * found.share
             ),
-        )],
+        ),
     }
 }
 
@@ -107,10 +109,12 @@ fn find(
         threshold_log10,
     };
     let tick_seconds = group.interval.as_secs_f64();
-    let seconds = fleet.history.as_secs_f64() + f64::from(ticks) * tick_seconds;
+    let observed_seconds = f64::from(ticks) * tick_seconds;
+    let failures_per_rate =
+        usual * fleet.history.as_secs_f64() + usual.midpoint(worse) * observed_seconds;
     let scenario = Scenario {
         traffic: Traffic {
-            rate: rate.min(SESSIONS_MAX / seconds),
+            rate: rate.min(FAILURES_MAX / failures_per_rate),
             session_seconds: SESSION_SECONDS,
             at_set_up: 0.5,
         },
