@@ -21,8 +21,8 @@ pub use online::Server;
 /// Report every problem of a config file and its rules.
 ///
 /// With `--online` it also asks Prometheus: whether each series exists, carries its labels and is
-/// a counter or a gauge as it must be, whether a ceiling lies below what the baseline fails by itself, and how long a
-/// regression would take to be found at this fleet's own traffic.
+/// a counter or a gauge as it must be, whether a ceiling lies below what the baseline fails by
+/// itself, and how long a regression would take to be found at this fleet's own traffic.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Exit codes: 0 good, 1 there is an error, 2 Prometheus gave no answer.\n\n\
     Examples:\n  rollbackd check --online\n  rollbackd check --format github   # annotations for a \

@@ -1,7 +1,7 @@
 //! The series of a test, and what Prometheus would answer of them.
 //!
-//! **Invariant:** the counts of a window are those of [`crate::rules::query`]'s PromQL; an
-//! end-to-end test has promtool evaluate the queries on the same series.
+//! **Invariant:** the counts of a window are those of [`crate::rules::query`]'s PromQL; a test has
+//! promtool evaluate the queries on the same series.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -74,9 +74,18 @@ impl Inputs {
             matching.map(|input| series(&input.labels, span, |end| of(input, end))).collect()
         };
         let window = span.window;
+        // Before anything was started, first values are those of a Prometheus without a past.
+        let past = |end: Timestamp| {
+            let has_past = |input: &Input| self.before(input, end, window).is_some();
+            self.matching(&rule.started).any(has_past)
+        };
+        let increase = |input: &Input, end| {
+            let grown = self.increase(input, end, window);
+            grown.filter(|_| self.before(input, end, window).is_some() || past(end))
+        };
         RuleAnswer {
-            started: over(&rule.started, &|input, end| self.increase(input, end, window)),
-            failed: over(&rule.failed, &|input, end| self.increase(input, end, window)),
+            started: over(&rule.started, &increase),
+            failed: over(&rule.failed, &increase),
             live: rule.live.as_ref().map_or_else(Vec::new, |live| {
                 over(live, &|input, end| self.mean(input, end, window))
             }),
@@ -139,14 +148,17 @@ impl Inputs {
     fn increase(&self, input: &Input, end: Timestamp, window: Duration) -> Option<f64> {
         let inside = self.window(&input.samples, end, window);
         let now = last(inside)?;
-        let Some(before) = last(self.window(&input.samples, end - window, LOOKBACK)) else {
-            return Some(now);
-        };
+        let Some(before) = self.before(input, end, window) else { return Some(now) };
         if now >= before {
             return Some(now - before);
         }
         let peak = values(inside).fold(f64::NEG_INFINITY, f64::max);
         Some(now + (peak - before).max(0.0))
+    }
+
+    /// The last value before the window.
+    fn before(&self, input: &Input, end: Timestamp, window: Duration) -> Option<f64> {
+        last(self.window(&input.samples, end - window, LOOKBACK))
     }
 
     fn mean(&self, input: &Input, end: Timestamp, window: Duration) -> Option<f64> {
@@ -196,3 +208,6 @@ fn selects(selector: &VectorSelector, labels: &BTreeMap<String, String>) -> bool
         && all(&matchers.matchers)
         && (matchers.or_matchers.is_empty() || matchers.or_matchers.iter().any(|or| all(or)))
 }
+
+#[cfg(test)]
+mod tests;
