@@ -55,6 +55,15 @@ fn write_history(mut out: impl Write) -> io::Result<()> {
             }
         }
     }
+    for region in ["eu", "us"] {
+        let labels = format!("{{deployment_version=\"v1\",region=\"{region}\"}}");
+        let fails = if region == "us" { 24 } else { 3 };
+        for scrape in 0..SCRAPES {
+            let at = begin + scrape * SCRAPE_SECONDS;
+            writeln!(out, "regional_total{labels} {} {at}", 300 * scrape)?;
+            writeln!(out, "regional_failed_total{labels} {} {at}", fails * scrape)?;
+        }
+    }
     writeln!(out, "# EOF")
 }
 
@@ -72,8 +81,9 @@ fn rule(changes: &Value) -> Value {
     rule
 }
 
-/// `rollbackd check --online` of one rule for a fleet with this `workers` selector.
-async fn check(url: &str, workers: &str, rule: &Value) -> Output {
+/// `rollbackd check --online` of one rule for fleets told apart by `by`, with this `workers`
+/// selector.
+async fn check(url: &str, by: &[&str], workers: &str, rule: &Value) -> Output {
     let directory = tempfile::tempdir().unwrap();
     let config = json!({
         "listen": "127.0.0.1:0",
@@ -83,6 +93,7 @@ async fn check(url: &str, workers: &str, rule: &Value) -> Output {
         "signing_key_file": "rollbackd.key",
         "fleets": [{
             "name": "voice",
+            "by": by,
             "mode": "observe",
             "observe_for": "30m",
             "history": "1h",
@@ -178,7 +189,7 @@ async fn what_does_not_fit_prometheus_is_said_with_what_to_do_instead() {
            "raise `ceiling`, or leave it out and use `tolerance`"]),
     ];
     for (name, changes, code, wants) in cases {
-        let output = check(&server.url, "live", &rule(&changes)).await;
+        let output = check(&server.url, &[], "live", &rule(&changes)).await;
         let out = text(&output.stdout);
         assert_eq!(output.status.code(), Some(code), "{name}: {output:?}");
         for want in wants {
@@ -192,17 +203,23 @@ async fn what_does_not_fit_prometheus_is_said_with_what_to_do_instead() {
             assert!((19.0..=21.0).contains(&rate), "{name}: {out}");
         }
     }
-    let output = check(&server.url, "no_worker_info", &rule(&json!({}))).await;
+    let output = check(&server.url, &[], "no_worker_info", &rule(&json!({}))).await;
     let want =
         "rollbackd.yml: fleet voice: `workers`: no series of `no_worker_info` in the last 1h";
     assert!(text(&output.stdout).starts_with(want), "{output:?}");
     assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let regional = json!({ "started": "regional_total", "failed": "regional_failed_total", "live": "regional_total" });
+    let output = check(&server.url, &["region"], "regional_total", &rule(&regional)).await;
+    let out = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(out.contains("region=eu v1: at ") && !out.contains("region=eu v1: failed"), "{out}");
+    assert!(out.contains("region=us v1: failed 8.00% of its sessions"), "{out}");
 }
 
 #[tokio::test]
 async fn a_prometheus_that_is_down_is_named() {
     let url = format!("http://{}", free_address());
-    let output = check(&url, "live", &rule(&json!({}))).await;
+    let output = check(&url, &[], "live", &rule(&json!({}))).await;
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     let said = text(&output.stderr);
     assert!(said.contains(&format!("{url} did not answer: ")), "{said}");
