@@ -14,6 +14,7 @@ pub mod manifest;
 pub mod membership;
 pub mod narrow;
 pub mod observation;
+mod outage;
 pub mod role;
 pub mod rollback;
 mod scaled;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::counts::{Counts, Tick};
 use super::evidence::{Detector, DetectorSettings, Evidence, SUSPECT_LOG10, dispersion};
+use super::outage::Outage;
 use super::verdict::Verdict;
 
 /// Past ticks over which the baseline must carry its part of the traffic to serve as the control.
@@ -50,9 +51,7 @@ impl ControlKind {
 #[derive(Clone, Debug)]
 pub struct Observation {
     detector: Detector,
-    /// The ceiling's test on the baseline itself, in the ticks in which it was the control: an
-    /// outage that hits both versions is no version's fault.
-    outage: Detector,
+    outage: Outage,
     /// Shared by the copies that look ahead.
     history: Arc<[Counts]>,
     recent: VecDeque<(u64, u64)>,
@@ -77,7 +76,7 @@ impl Observation {
         }
         Self {
             detector: Detector::new(settings),
-            outage: Detector::new(DetectorSettings { tolerance: None, ..settings }),
+            outage: Outage::new(settings),
             history: history.into(),
             recent: VecDeque::with_capacity(CONCURRENT_TICKS + 1),
             ticks: Vec::new(),
@@ -108,9 +107,6 @@ impl Observation {
     }
 
     fn take(&mut self, tick: Tick, kind: ControlKind) -> Evidence {
-        if kind == ControlKind::Concurrent {
-            self.outage.observe(&Tick { candidate: tick.control, control: Counts::default() });
-        }
         if self.ticks.len() == TICKS_MAX {
             self.ticks.drain(..TICKS_MAX / 2);
             self.controls.drain(..TICKS_MAX / 2);
@@ -120,7 +116,10 @@ impl Observation {
         self.controls.push(kind);
         self.total.candidate += tick.candidate;
         self.total.control += tick.control;
-        self.detector.observe(&tick)
+        let evidence = self.detector.observe(&tick);
+        let concurrent = kind == ControlKind::Concurrent;
+        self.outage.observe(&tick, concurrent, evidence.ceiling_log10);
+        evidence
     }
 
     /// One that took these ticks, as they were recorded with what each was compared with. The last
@@ -158,15 +157,17 @@ impl Observation {
     pub fn verdict(&self, threshold_log10: f64) -> Verdict {
         let has_data = self.silent_ticks < SILENT_TICKS_MAX;
         let evidence = self.detector.evidence();
-        let verdict = Verdict::of(&evidence, threshold_log10, has_data);
-        let over_ceiling = evidence.ceiling_log10.is_some_and(|log10| log10 >= SUSPECT_LOG10);
-        let baseline_over = self.outage.evidence().ceiling_log10;
-        if !over_ceiling || baseline_over.is_none_or(|log10| log10 < SUSPECT_LOG10) {
-            return verdict;
+        let Some(ceiling_log10) = evidence.ceiling_log10 else {
+            return Verdict::of(&evidence, threshold_log10, has_data);
+        };
+        let mut left_log10 = ceiling_log10 - self.outage.excused_log10();
+        if left_log10 >= threshold_log10 && !self.outage.is_ruled_out() {
+            left_log10 = SUSPECT_LOG10;
         }
-        let against_baseline = Evidence { ceiling_log10: None, ..evidence };
-        match Verdict::of(&against_baseline, threshold_log10, has_data) {
+        let without_outage = Evidence { ceiling_log10: Some(left_log10), ..evidence };
+        match Verdict::of(&without_outage, threshold_log10, has_data) {
             Verdict::Regressed => Verdict::Regressed,
+            verdict if ceiling_log10 < SUSPECT_LOG10 || left_log10 >= SUSPECT_LOG10 => verdict,
             Verdict::Healthy | Verdict::NoData | Verdict::Suspect | Verdict::Outage => {
                 Verdict::Outage
             }

@@ -5,7 +5,7 @@
 
 use rollbackd::domain::evidence::{DetectorSettings, POOL_SESSIONS};
 use rollbackd::domain::share::{Share, Tolerance};
-use rollbackd::simulate::traffic::{Scenario, Shape, Traffic, random};
+use rollbackd::simulate::traffic::{Rollout, Scenario, Sessions, Shape, Traffic, random};
 use rollbackd::simulate::trial::{End, Judge};
 
 const FAIL_SHARE: f64 = 0.02;
@@ -77,5 +77,29 @@ fn a_threefold_failure_rate_is_found_in_every_run() {
             let worse = Scenario { candidate_share: 3.0 * FAIL_SHARE, ..worse };
             assert!(is_convicted(&worse, seed), "{shape:?}, seed {seed}");
         }
+    }
+}
+
+/// Both versions fail half of their sessions for five minutes.
+fn provider_outage(rate: f64, seed: u64) -> Rollout {
+    let Scenario { traffic, ticks, tick_seconds, .. } = scenario(rate, 1.0, Shape::HALF);
+    let mut random = random(seed, 1, 0);
+    let fails = |tick: usize| if (100..120).contains(&tick) { 0.5 } else { FAIL_SHARE };
+    let mut candidate = Sessions::fresh(&mut random, traffic, tick_seconds);
+    let candidate = (0..ticks).map(|tick| candidate.next(0.5, fails(tick))).collect();
+    let mut baseline = Sessions::settled(&mut random, traffic, tick_seconds, FAIL_SHARE);
+    let baseline = (0..ticks).map(|tick| baseline.next(0.5, fails(tick))).collect();
+    Rollout { candidate, baseline, history: Vec::new() }
+}
+
+#[test]
+fn an_outage_of_both_versions_convicts_hardly_any_candidate() {
+    // With the ceiling's tests of both versions side by side it was a third at one session/s.
+    for rate in [1.0, 10.0] {
+        let is_convicted = |seed: &u64| {
+            matches!(judge().judge(&provider_outage(rate, *seed)).end, End::Convicted(_))
+        };
+        let convicted: Vec<u64> = (0..200).filter(is_convicted).collect();
+        assert!(convicted.len() <= 4, "{rate}/s: {convicted:?} of 200");
     }
 }
