@@ -57,7 +57,7 @@ use crate::ports::inbox::Message;
 use crate::ports::manifest::SignedManifest;
 use crate::ports::view::View;
 
-/// What reads foreign bytes here, for [`crate::foreign`].
+/// What reads foreign bytes here, for the fuzzer.
 #[cfg(any(test, fuzzing))]
 pub(crate) mod foreign {
     use super::{alerts, claim, operate};

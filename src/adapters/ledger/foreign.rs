@@ -1,4 +1,4 @@
-//! A ledger's file and log as anybody might have left them, for [`crate::foreign`].
+//! A ledger's file and log as anybody might have left them, for the fuzzer.
 
 use super::{LogFlaw, SqliteLedger, wal};
 use crate::ledger::verify::{ChainVerifier, Trust};
