@@ -80,7 +80,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             })
             .map(|(name, fleet, rollback)| self.rollback_view(name, fleet, rollback))
             .collect();
-        rollbacks.sort_by(|a, b| (&a.started_at, &a.id).cmp(&(&b.started_at, &b.id)));
+        rollbacks.sort_by_key(|rollback| recorded_as(&rollback.id));
         let view = View {
             ready: self.ready,
             breaker: BreakerView { open, regressed: seen.regressed, fleets: seen.fleets },
@@ -195,6 +195,11 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         };
         self.entries.iter().flat_map(of_entry).collect()
     }
+}
+
+/// The record that a rollback's id ends with: their order, whatever the clock said.
+fn recorded_as(id: &str) -> u64 {
+    id.rsplit('-').next().and_then(|seq| seq.parse().ok()).unwrap_or_default()
 }
 
 type Annotations = BTreeMap<String, String>;

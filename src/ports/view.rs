@@ -15,7 +15,7 @@ pub struct View {
     pub fleets: BTreeMap<String, FleetView>,
     /// Whether many fleets regress at once.
     pub breaker: BreakerView,
-    /// By the time they began, newest last.
+    /// In the order they were recorded, newest last.
     pub rollbacks: Vec<RollbackView>,
     /// The rules in force.
     pub rules: Vec<RuleView>,

@@ -29,7 +29,7 @@ use crate::world::World;
 
 /// Seconds after the last fault in which everything must come to its end: a start that is asked
 /// for again, a drain past its deadline, and some looks.
-const CALM_SECONDS: i64 = 420;
+const CALM_SECONDS: i64 = 600;
 
 /// The run of one seed, on a runtime of its own with a clock of its own.
 pub(crate) fn run(kind: Kind, seed: u64, trace: bool) -> Outcome {
