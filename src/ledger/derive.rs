@@ -18,6 +18,10 @@ use crate::domain::share::{Share, Tolerance};
 use crate::domain::value::{ValueLimits, ValueObservation, ValueVerdict};
 use crate::domain::verdict::Verdict;
 
+/// Which reading of the evidence a record's verdict is: raised whenever the same ticks may come to
+/// another verdict. 2: the ceiling waits for the baseline to be seen.
+const JUDGING: u64 = 2;
+
 /// How far a derived logarithm may be from the recorded one: other machines round otherwise.
 const LOG10_TOLERANCE: f64 = 1e-9;
 
@@ -141,6 +145,7 @@ pub fn observation_json(observation: &Observation, threshold_log10: f64) -> Map<
         ("verdict", observation.verdict(threshold_log10).name().into()),
         ("controls", runs.into()),
         ("silent_ticks", observation.silent_ticks().into()),
+        ("judging", JUDGING.into()),
     ];
     fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
@@ -282,6 +287,9 @@ fn ticks(rule: &Value) -> Result<Vec<Tick>, Missing> {
     // Older records know no such field, and left none out.
     if rule.get("ticks_left_out").and_then(Value::as_u64).is_some_and(|left_out| left_out > 0) {
         return Err(Missing("its first `ticks` are left out".to_owned()));
+    }
+    if rule.get("judging").and_then(Value::as_u64) != Some(JUDGING) {
+        return Err(Missing("it was judged as another rollbackd judges".to_owned()));
     }
     let ticks = rule.get("ticks").and_then(Value::as_array).ok_or_else(bad)?;
     let ticks: Option<Vec<_>> = ticks

@@ -188,7 +188,7 @@ fn what_was_recorded_otherwise_differs_and_says_where() {
 #[test]
 fn what_the_record_does_not_hold_is_not_taken_for_good() {
     let watch = watched(15, 20, 20);
-    let cases: [(&str, Change, &str); 9] = [
+    let cases: [(&str, Change, &str); 10] = [
         ("an older rollbackd", |x| drop(x.remove("situation")), "situation"),
         (
             "a newer one",
@@ -204,6 +204,7 @@ fn what_the_record_does_not_hold_is_not_taken_for_good() {
             "controls",
         ),
         ("no ceiling", |x| drop(first_rule(x).remove("ceiling")), "ceiling"),
+        ("judged otherwise", |x| first_rule(x)["judging"] = json!(1), "another rollbackd"),
         ("a broken tick", |x| first_rule(x)["ticks"][0] = json!([1]), "ticks"),
         (
             "ticks left out",
