@@ -167,7 +167,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             let mut regressed = Vec::new();
             for rollout in rollouts {
                 let mut judgement = judge(observed, name, groups, &rollout, threshold, ahead);
-                slices::examine(observed, name, &rollout, look, threshold, &mut judgement);
+                slices::examine_look(observed, name, &rollout, look, threshold, &mut judgement);
                 unasked |= judgement.breadth == Breadth::Unknown;
                 show::count(&self.ports.metrics, name, &rollout, groups, &judgement, threshold);
                 let candidate = &rollout.candidate;

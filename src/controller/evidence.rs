@@ -69,16 +69,7 @@ pub(super) fn sentence(
         a_named.cmp(&b_named).then(a.total_cmp(&b))
     });
     let Some((_, rule, watch)) = strongest else { return reason.to_owned() };
-    let narrow = judgement.narrow.as_ref().map(|narrow| {
-        let Standout { slice, excess_share, traffic_share } = &narrow.standout;
-        format!(
-            "; {} {} holds {:.0}% of the excess in {:.0}% of the sessions",
-            slice.label,
-            slice.value,
-            100.0 * excess_share.min(1.0),
-            100.0 * traffic_share
-        )
-    });
+    let narrow = judgement.narrow.as_ref().map(|narrow| format!("; {}", narrow.standout));
     let total = watch.observation.total();
     let share = |counts: &Counts| 100.0 * counts.failed as f64 / (counts.started.max(1)) as f64;
     format!(
@@ -153,11 +144,11 @@ pub(super) fn record(
     let narrow = judgement.narrow.as_ref().and_then(|narrow| {
         let group = groups.get(narrow.rule.0)?;
         let rule = group.sessions.get(narrow.rule.1)?;
-        let Standout { slice, excess_share, traffic_share } = &narrow.standout;
+        let Standout { slice, .. } = &narrow.standout;
         let figures = json!({
             "slice": { "label": slice.label, "value": slice.value },
-            "excess_share": excess_share,
-            "traffic_share": traffic_share,
+            "excess_share": narrow.standout.excess_share(),
+            "traffic_share": narrow.standout.traffic_share(),
             "rest": session(group, rule, &narrow.rest, threshold_log10),
         });
         Some(("narrow", figures))

@@ -255,12 +255,12 @@ fn mode_name(mode: Mode) -> &'static str {
 }
 
 fn narrow(fleet: &Fleet, rollout: &Rollout) -> Option<NarrowView> {
-    let standout = fleet.observed.watches.get(&rollout.candidate)?.narrow.as_ref()?;
+    let standout = &fleet.observed.watches.get(&rollout.candidate)?.narrow.as_ref()?.standout;
     Some(NarrowView {
         label: standout.slice.label.clone(),
         value: standout.slice.value.clone(),
-        excess_share: standout.excess_share,
-        traffic_share: standout.traffic_share,
+        excess_share: standout.excess_share(),
+        traffic_share: standout.traffic_share(),
     })
 }
 

@@ -6,9 +6,14 @@
 //! whole has earned, and never cause one.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::counts::Counts;
 use super::share::Share;
+
+mod watch;
+
+pub use watch::{Part, SliceWatch, SlicedTick};
 
 /// The least share of the excess failures that a slice must hold.
 const EXCESS_SHARE_MIN: f64 = 0.8;
@@ -36,15 +41,82 @@ pub enum Breadth {
     Narrow(Slice),
 }
 
-/// A slice that stands out.
+impl fmt::Display for Slice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.label, self.value)
+    }
+}
+
+/// The failures of some sessions, and how many of them were to be expected.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Excess {
+    /// Sessions started.
+    pub started: u64,
+    /// How many of them failed.
+    pub failed: u64,
+    /// How many would have on the baseline.
+    pub expected: f64,
+}
+
+impl Excess {
+    /// Failures beyond those expected; below 0 where there are fewer.
+    #[must_use]
+    pub fn get(&self) -> f64 {
+        self.failed as f64 - self.expected
+    }
+}
+
+impl std::ops::AddAssign for Excess {
+    fn add_assign(&mut self, other: Self) {
+        self.started += other.started;
+        self.failed += other.failed;
+        self.expected += other.expected;
+    }
+}
+
+/// A slice beside all sessions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Standout {
     /// Which one.
     pub slice: Slice,
+    /// What its sessions came to.
+    pub of_slice: Excess,
+    /// What all of the candidate's came to, its own included.
+    pub of_all: Excess,
+}
+
+impl Standout {
     /// Its part of the failures beyond what was to be expected; above 1 where others have fewer.
-    pub excess_share: f64,
+    /// 0 where all together have no such failures.
+    #[must_use]
+    pub fn excess_share(&self) -> f64 {
+        let all = self.of_all.get();
+        if all > 0.0 { self.of_slice.get() / all } else { 0.0 }
+    }
+
     /// Its part of the sessions started.
-    pub traffic_share: f64,
+    #[must_use]
+    pub fn traffic_share(&self) -> f64 {
+        self.of_slice.started as f64 / self.of_all.started.max(1) as f64
+    }
+
+    /// Whether it has most of the excess in less than half of the traffic.
+    #[must_use]
+    pub fn stands_out(&self) -> bool {
+        self.excess_share() >= EXCESS_SHARE_MIN && self.traffic_share() < TRAFFIC_SHARE_MAX
+    }
+}
+
+impl fmt::Display for Standout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} holds {:.0}% of the excess in {:.0}% of the sessions",
+            self.slice,
+            100.0 * self.excess_share().min(1.0),
+            100.0 * self.traffic_share()
+        )
+    }
 }
 
 /// The slices of one label that stand out, the largest excess first.
@@ -60,30 +132,31 @@ pub fn standouts(
     control: &BTreeMap<String, Counts>,
     ceiling: Option<Share>,
 ) -> Vec<Standout> {
-    let sum = |side: &BTreeMap<String, Counts>| {
-        side.values().fold(Counts::default(), |sum, counts| sum + *counts)
+    let sum = control.values().fold(Counts::default(), |sum, counts| sum + *counts);
+    let Some(overall) = share(&sum).or(ceiling.map(Share::get)) else { return Vec::new() };
+    let excess = |(value, counts): (&String, &Counts)| Excess {
+        started: counts.started,
+        failed: counts.failed,
+        expected: counts.started as f64 * control.get(value).and_then(share).unwrap_or(overall),
     };
-    let started = sum(candidate).started as f64;
-    let Some(overall) = share(&sum(control)).or(ceiling.map(Share::get)) else { return Vec::new() };
-    let excess = |(value, counts): (&String, &Counts)| {
-        let expected = control.get(value).and_then(share).unwrap_or(overall);
-        counts.failed as f64 - counts.started as f64 * expected
-    };
-    let in_all: f64 = candidate.iter().map(excess).sum();
-    if in_all <= 0.0 {
-        return Vec::new();
+    let mut of_all = Excess::default();
+    for entry in candidate {
+        of_all += excess(entry);
     }
-    let shares = candidate.iter().filter(|(value, _)| !value.is_empty()).map(|entry| Standout {
+    let named = candidate.iter().filter(|(value, _)| !value.is_empty());
+    let slices = named.map(|entry| Standout {
         slice: Slice { label: label.to_owned(), value: entry.0.clone() },
-        excess_share: excess(entry) / in_all,
-        traffic_share: entry.1.started as f64 / started.max(1.0),
+        of_slice: excess(entry),
+        of_all,
     });
-    let stands_out = |slice: &Standout| {
-        slice.excess_share >= EXCESS_SHARE_MIN && slice.traffic_share < TRAFFIC_SHARE_MAX
-    };
-    let mut found: Vec<Standout> = shares.filter(stands_out).collect();
-    found.sort_by(|a, b| b.excess_share.total_cmp(&a.excess_share));
+    let mut found: Vec<Standout> = slices.filter(Standout::stands_out).collect();
+    sort(&mut found);
     found
+}
+
+/// The largest excess first.
+fn sort(found: &mut [Standout]) {
+    found.sort_by(|a, b| b.excess_share().total_cmp(&a.excess_share()));
 }
 
 fn share(counts: &Counts) -> Option<f64> {
@@ -130,6 +203,9 @@ mod tests {
         }
         assert_eq!(standouts("tenant", &side(SICK_C), &side(&[]), None), [], "nothing to go by");
         let best = standouts("tenant", &side(SICK_C), &side(EVEN), None).remove(0);
-        assert!((best.excess_share - 1.0).abs() < 1e-9 && (best.traffic_share - 0.2).abs() < 1e-9);
+        assert!((best.excess_share() - 1.0).abs() < 1e-9);
+        assert!((best.traffic_share() - 0.2).abs() < 1e-9);
+        let said = "tenant c holds 100% of the excess in 20% of the sessions";
+        assert_eq!(best.to_string(), said);
     }
 }

@@ -132,19 +132,8 @@ pub(crate) struct Cell {
 impl Table {
     /// Reads one rule's answers.
     pub(crate) fn read(config: &FleetConfig, answer: &RuleAnswer) -> Self {
-        Self::read_where(config, answer, |_| true)
-    }
-
-    /// The same, of some of the series.
-    pub(crate) fn read_where(
-        config: &FleetConfig,
-        answer: &RuleAnswer,
-        is_meant: impl Fn(&Series) -> bool,
-    ) -> Self {
         let mut table = Self::default();
-        let mut fill = |answer: &[Series], add: fn(&mut Cell, f64)| {
-            table.fill(config, answer.iter().filter(|series| is_meant(series)), add);
-        };
+        let mut fill = |answer: &[Series], add: fn(&mut Cell, f64)| table.fill(config, answer, add);
         fill(&answer.started, |cell, value| cell.counts.started += count(value));
         fill(&answer.failed, |cell, value| cell.counts.failed += count(value));
         fill(&answer.died, |cell, value| cell.counts.failed += count(value));
@@ -153,12 +142,7 @@ impl Table {
         table
     }
 
-    fn fill<'a>(
-        &mut self,
-        config: &FleetConfig,
-        answer: impl Iterator<Item = &'a Series>,
-        add: fn(&mut Cell, f64),
-    ) {
+    fn fill(&mut self, config: &FleetConfig, answer: &[Series], add: fn(&mut Cell, f64)) {
         for series in answer {
             let Some(owner) = owner(config, series) else { continue };
             let row = self.cells.entry(owner).or_default();

@@ -11,7 +11,6 @@ use crate::domain::counts::Counts;
 use crate::domain::decision::Situation;
 use crate::domain::evidence::{DetectorSettings, POOL_SESSIONS};
 use crate::domain::history::{FleetHistory, Happening, Rollout};
-use crate::domain::narrow::Standout;
 use crate::domain::observation::Observation;
 use crate::domain::thinned::Thinned;
 use crate::domain::time::Timestamp;
@@ -23,6 +22,7 @@ use crate::rules::{Group, SessionRule, ValueRule};
 use super::answers::{Cell, Row, Table, Values, VersionSeen};
 use super::judge::Judgement;
 use super::plan::Span;
+use super::slices::Narrow;
 
 /// Looks in a row without any trace of a candidate after which its rollout is over.
 pub(crate) const ABSENT_LOOKS_MAX: u32 = 20;
@@ -48,7 +48,7 @@ pub(crate) struct Watch {
     /// It is convicted, and may be so by one slice of its sessions.
     pub(crate) slices_wanted: bool,
     /// The slice that its regression sits in, as of the last look.
-    pub(crate) narrow: Option<Standout>,
+    pub(crate) narrow: Option<Narrow>,
     /// Looks in a row without a trace of the candidate.
     absent_looks: u32,
 }
@@ -77,7 +77,7 @@ pub(crate) struct RuleWatch {
 }
 
 impl RuleWatch {
-    pub(super) fn new(
+    fn new(
         rule: &SessionRule,
         table: &Table,
         span: Span,
@@ -93,14 +93,7 @@ impl RuleWatch {
         // A baseline without any sample in that time has no past to compare with.
         let known = baseline.is_some_and(|row| span.ends().any(|end| row.at(end).is_some()));
         let past: Vec<Counts> = if known { span.ends().map(chunk).collect() } else { Vec::new() };
-        let settings = DetectorSettings {
-            observation_ticks: ticks,
-            tolerance: rule.tolerance,
-            ceiling: rule.ceiling,
-            dispersion: rule.dispersion.unwrap_or(1.0),
-            pool_sessions: POOL_SESSIONS,
-        };
-        let observation = Observation::new(settings, rule.dispersion.is_none(), past);
+        let observation = Observation::new(settings(rule, ticks), rule.dispersion.is_none(), past);
         Self { observation, dropped: 0 }
     }
 
@@ -141,9 +134,20 @@ impl GroupWatch {
     }
 }
 
+/// What a rule asks of its detector.
+pub(super) fn settings(rule: &SessionRule, observation_ticks: u32) -> DetectorSettings {
+    DetectorSettings {
+        observation_ticks,
+        tolerance: rule.tolerance,
+        ceiling: rule.ceiling,
+        dispersion: rule.dispersion.unwrap_or(1.0),
+        pool_sessions: POOL_SESSIONS,
+    }
+}
+
 /// A chunk of history beside a tick of an observation: as if the ticks in it were pooled. Live
 /// sessions, a mean over the chunk, are at risk for all of its length.
-fn as_ticks(chunk: Counts, window: Duration, interval: Duration) -> Counts {
+pub(super) fn as_ticks(chunk: Counts, window: Duration, interval: Duration) -> Counts {
     let ticks = window.as_secs_f64() / interval.as_secs_f64().max(1e-3);
     Counts { live: chunk.live * ticks, ..chunk }
 }
@@ -353,7 +357,7 @@ impl Observed {
     }
 }
 
-pub(super) fn take_tick(
+fn take_tick(
     rules: &mut [RuleWatch],
     tables: &[Table],
     fleet: &str,

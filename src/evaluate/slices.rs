@@ -8,23 +8,22 @@
 //! A slice never convicts, and its absence never acquits.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::FleetConfig;
 use crate::domain::counts::Counts;
 use crate::domain::history::Rollout;
-use crate::domain::narrow::{Breadth, Slice, Standout, standouts};
-use crate::domain::observation::ControlKind;
+use crate::domain::narrow::{Breadth, Part, SliceWatch, SlicedTick, Standout};
 use crate::domain::time::Timestamp;
 use crate::domain::verdict::Verdict;
-use crate::domain::version::Version;
 use crate::ports::metrics::Series;
 use crate::rules::{Group, SessionRule};
 
-use super::answers::{Table, count, owner};
+use super::answers::{count, owner};
 use super::judge::Judgement;
-use super::observed::{Observed, RuleWatch, observation_ticks, take_tick};
-use super::plan::{Answer, Plan, RuleAnswer, SliceAnswer, SlicePlan, Span};
+use super::observed::{Observed, RuleWatch, as_ticks, observation_ticks, settings};
+use super::plan::{Answer, Plan, RuleAnswer, SlicePlan, Span};
 
 /// Beginnings of convicted rollouts that one look asks the baseline's past for. More of one entry
 /// at a time are judged without slices.
@@ -81,13 +80,16 @@ pub(crate) struct Look<'a> {
 
 /// Whether what a judgement convicts is narrow: by all rules that do, and by one and the same
 /// slice. Remembers on the candidate's watch whether the next look must ask for slices.
+///
+/// `narrow` says for one rule, by what was asked for, which slice stands out and what its watch of
+/// the rest is; it is given the end of the last tick that the whole has taken.
 pub(crate) fn examine(
     fleet: &mut Observed,
-    name: &str,
     rollout: &Rollout,
-    look: Look<'_>,
+    groups: &[Group],
     threshold: f64,
     judgement: &mut Judgement,
+    mut narrow: impl FnMut((usize, usize), &RuleWatch, Timestamp) -> Option<(Standout, RuleWatch)>,
 ) {
     let Some(watch) = fleet.watches.get_mut(&rollout.candidate) else { return };
     let regressed = |(_, _, rule): &&(_, _, RuleWatch)| {
@@ -95,15 +97,14 @@ pub(crate) fn examine(
     };
     let regressed: Vec<_> = judgement.rules.iter().filter(regressed).collect();
     let sliced = |(group, place, _): &&(usize, usize, RuleWatch)| {
-        let rule = look.groups.get(*group).and_then(|group| group.sessions.get(*place));
+        let rule = groups.get(*group).and_then(|group| group.sessions.get(*place));
         rule.is_some_and(|rule| !rule.narrow_by.is_empty())
     };
     let wanted = !regressed.is_empty() && regressed.iter().all(sliced);
     let asked = std::mem::replace(&mut watch.slices_wanted, wanted);
     let each = regressed.iter().map(|(group, place, whole)| {
         let counted = watch.groups.get(group)?.cursor;
-        let asked = Asked::of((*group, *place), name, rollout, counted, look)?;
-        let (standout, rest) = asked.narrow(whole, threshold)?;
+        let (standout, rest) = narrow((*group, *place), whole, counted)?;
         Some(Narrow { rule: (*group, *place), standout, rest })
     });
     judgement.narrow = if wanted && asked { the_one_slice(each) } else { None };
@@ -112,7 +113,34 @@ pub(crate) fn examine(
         None if wanted && !asked => Breadth::Unknown,
         None => Breadth::Wide,
     };
-    watch.narrow = judgement.narrow.as_ref().map(|narrow| narrow.standout.clone());
+    watch.narrow.clone_from(&judgement.narrow);
+}
+
+/// The same by the answers of one look.
+pub(crate) fn examine_look(
+    fleet: &mut Observed,
+    name: &str,
+    rollout: &Rollout,
+    look: Look<'_>,
+    threshold: f64,
+    judgement: &mut Judgement,
+) {
+    examine(fleet, rollout, look.groups, threshold, judgement, |place, whole, counted| {
+        let mut slices = asked(place, name, rollout, counted, look)?;
+        narrow(&mut slices, whole, threshold)
+    });
+}
+
+/// The slice that a rule's regression sits in, and its watch of the rest.
+pub(crate) fn narrow(
+    slices: &mut SliceWatch,
+    whole: &RuleWatch,
+    threshold: f64,
+) -> Option<(Standout, RuleWatch)> {
+    let standout = slices.narrow(&whole.observation, threshold)?;
+    // What dead workers took with them is no slice's.
+    let rest = RuleWatch { observation: slices.rest(&standout.slice).clone(), dropped: 0 };
+    Some((standout, rest))
 }
 
 /// The first of them, if there are all and they name one slice.
@@ -124,151 +152,130 @@ fn the_one_slice(mut each: impl Iterator<Item = Option<Narrow>>) -> Option<Narro
     each.all(same).then_some(first)
 }
 
-/// All that was asked by slice for one rule and candidate.
-struct Asked<'a> {
-    config: &'a FleetConfig,
-    name: &'a str,
-    rule: &'a SessionRule,
-    rollout: &'a Rollout,
-    answer: &'a SliceAnswer,
-    past: (Span, &'a RuleAnswer),
-    /// Ticks in an observation, and how long one is.
-    observation: (u32, Duration),
-    /// The ends of the ticks that the whole has taken.
-    ends: Vec<Timestamp>,
-    /// The end of the unfinished tick, where the whole has looked ahead at it.
-    ahead: Option<Timestamp>,
+/// Whose sessions are watched by slice, and by which rule.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Subject<'a> {
+    pub(crate) config: &'a FleetConfig,
+    /// The fleet's name.
+    pub(crate) fleet: &'a str,
+    pub(crate) rollout: &'a Rollout,
+    pub(crate) rule: &'a SessionRule,
+    /// The length of a tick.
+    pub(crate) interval: Duration,
 }
 
-impl<'a> Asked<'a> {
-    /// `None` unless everything that the whole has taken was answered; `counted` is the end of
-    /// its last tick that is over.
-    fn of(
-        (group, place): (usize, usize),
-        name: &'a str,
-        rollout: &'a Rollout,
-        counted: Timestamp,
-        look: Look<'a>,
-    ) -> Option<Self> {
-        let Look { config, groups, plan, answer } = look;
-        let (plan, answer) =
-            plan.groups.iter().zip(&answer.groups).find(|(plan, _)| plan.group == group)?;
-        let (group, slices) = (groups.get(group)?, plan.slices.as_ref()?);
-        let (rule, answer) = (group.sessions.get(place)?, answer.slices.get(&place)?);
-        let start = rollout.started_at.align_down(group.interval);
-        let past = slices.histories.iter().zip(&answer.histories);
-        let (span, past) = past.into_iter().find(|(span, _)| span.last == start)?;
-        let asked = slices
-            .ticks
-            .filter(|span| span.first <= start + group.interval && span.last >= counted);
-        if asked.is_none() && counted > start {
-            return None;
-        }
-        let ends = asked.into_iter().flat_map(Span::ends);
-        let ahead = plan.unfinished.filter(|span| span.last - span.window == counted);
-        Some(Self {
-            config,
-            name,
-            rule,
-            rollout,
-            answer,
-            past: (*span, past),
-            observation: (observation_ticks(config.observe_for, group.interval), group.interval),
-            ends: ends.filter(|end| *end > start && *end <= counted).collect(),
-            ahead: ahead.map(|span| span.last),
-        })
+impl Subject<'_> {
+    /// When its first tick begins.
+    pub(crate) fn start(self) -> Timestamp {
+        self.rollout.started_at.align_down(self.interval)
     }
 
-    /// The slice that the regression sits in, and the rule's watch of the rest.
-    fn narrow(&self, whole: &RuleWatch, threshold: f64) -> Option<(Standout, RuleWatch)> {
-        self.standing(whole).into_iter().find_map(|standout| {
-            let rest = self.rest(&standout.slice);
-            let clear = rest.observation.verdict(threshold) == Verdict::Healthy;
-            clear.then_some((standout, rest))
-        })
+    /// The baseline's past that it is compared with.
+    pub(crate) fn past(self) -> Span {
+        let ticks = observation_ticks(self.config.observe_for, self.interval);
+        Span::history(self.start(), self.config.history, ticks)
     }
 
-    /// The slices that stand out, of all labels, the largest excess first.
-    fn standing(&self, whole: &RuleWatch) -> Vec<Standout> {
-        let seen = [&self.answer.ticks, &self.answer.unfinished];
-        let (control, since) = match whole.observation.control() {
-            ControlKind::Concurrent => (&seen[..], self.past.0.last),
-            ControlKind::History => (&[self.past.1][..], self.past.0.first - self.past.0.window),
-            ControlKind::None => (&[][..], self.past.0.last),
-        };
-        let baseline = self.rollout.baseline.as_ref().filter(|_| self.rule.tolerance.is_some());
-        let mut standing: Vec<Standout> = Vec::new();
-        for label in &self.rule.narrow_by {
-            let mut candidate = self.sums(&seen, self.past.0.last, &self.rollout.candidate, label);
-            // What the whole counted and no slice has is nobody's.
-            let told = candidate.values().fold(Counts::default(), |sum, counts| sum + *counts);
-            let whole = whole.observation.total().candidate;
-            *candidate.entry(String::new()).or_default() += Counts {
-                started: whole.started.saturating_sub(told.started),
-                failed: whole.failed.saturating_sub(told.failed),
-                live: 0.0,
-            };
-            let control = baseline.map(|version| self.sums(control, since, version, label));
-            let control = control.unwrap_or_default();
-            standing.extend(standouts(label, &candidate, &control, self.rule.ceiling));
-        }
-        standing.sort_by(|a, b| b.excess_share.total_cmp(&a.excess_share));
-        standing
-    }
-
-    /// What a version started and failed after `since`, by a label's value; workers that died
-    /// stand under none.
-    fn sums(
-        &self,
-        answers: &[&RuleAnswer],
-        since: Timestamp,
-        version: &Version,
-        label: &str,
-    ) -> BTreeMap<String, Counts> {
-        let mut sums = BTreeMap::<String, Counts>::new();
-        let mut add = |series: &Series, of: fn(u64) -> Counts| {
-            let own = owner(self.config, series);
-            if !own.is_some_and(|(fleet, of)| fleet == self.name && of == *version) {
-                return;
+    /// Begins, with what was answered of `past`.
+    pub(crate) fn begin(self, past: Span, answer: &RuleAnswer) -> SliceWatch {
+        let mut chunks = self.read(answer);
+        let chunk = |end| {
+            let mut parts = chunks.remove(&end).unwrap_or_default().baseline;
+            for part in &mut parts {
+                part.counts = as_ticks(part.counts, past.window, self.interval);
             }
-            let value = series.labels.get(label).cloned().unwrap_or_default();
-            let points = series.points.iter().filter(|(at, _)| *at > since);
-            *sums.entry(value).or_default() += of(points.map(|(_, value)| count(*value)).sum());
+            parts
         };
-        for answer in answers {
-            for series in &answer.started {
-                add(series, |started| Counts { started, ..Counts::default() });
+        let ticks = observation_ticks(self.config.observe_for, self.interval);
+        SliceWatch::new(
+            &self.rule.narrow_by,
+            settings(self.rule, ticks),
+            self.rule.dispersion.is_none(),
+            past.ends().map(chunk).collect(),
+        )
+    }
+
+    /// Takes the ticks that end at `ends`, as they were answered.
+    pub(crate) fn take(
+        self,
+        slices: &mut SliceWatch,
+        answer: &RuleAnswer,
+        ends: impl Iterator<Item = Timestamp>,
+    ) {
+        let mut ticks = self.read(answer);
+        ends.for_each(|end| slices.observe(ticks.remove(&end).unwrap_or_default()));
+    }
+
+    /// What an answer has of candidate and baseline, by window.
+    fn read(self, answer: &RuleAnswer) -> BTreeMap<Timestamp, SlicedTick> {
+        let mut ticks = BTreeMap::<Timestamp, SlicedTick>::new();
+        let whole = |of: fn(u64) -> Counts| move |value: f64| of(count(value));
+        let started = whole(|started| Counts { started, ..Counts::default() });
+        let failed = whole(|failed| Counts { failed, ..Counts::default() });
+        let live = |value: f64| Counts { live: value.max(0.0), ..Counts::default() };
+        self.fill(&mut ticks, &answer.started, started);
+        self.fill(&mut ticks, &answer.failed, failed);
+        self.fill(&mut ticks, &answer.died, failed);
+        self.fill(&mut ticks, &answer.live, live);
+        ticks
+    }
+
+    fn fill(
+        self,
+        ticks: &mut BTreeMap<Timestamp, SlicedTick>,
+        answer: &[Series],
+        of: impl Fn(f64) -> Counts,
+    ) {
+        for series in answer {
+            let Some((fleet, version)) = owner(self.config, series) else { continue };
+            let is_candidate = version == self.rollout.candidate;
+            if fleet != self.fleet
+                || !is_candidate && self.rollout.baseline.as_ref() != Some(&version)
+            {
+                continue;
             }
-            for series in answer.failed.iter().chain(&answer.died) {
-                add(series, |failed| Counts { failed, ..Counts::default() });
+            let value = |label| series.labels.get(label).cloned().unwrap_or_default();
+            let values: Arc<[String]> = self.rule.narrow_by.iter().map(value).collect();
+            for (at, value) in &series.points {
+                let tick = ticks.entry(*at).or_default();
+                let side = if is_candidate { &mut tick.candidate } else { &mut tick.baseline };
+                side.push(Part { values: Arc::clone(&values), counts: of(*value) });
             }
         }
-        sums
     }
+}
 
-    /// The rule's watch of the fleet without a slice, over all that the whole has taken.
-    fn rest(&self, slice: &Slice) -> RuleWatch {
-        let table = |answer| {
-            Table::read_where(self.config, answer, |series| {
-                let of_fleet = owner(self.config, series).is_some_and(|(f, _)| f == self.name);
-                of_fleet && series.labels.get(&slice.label) != Some(&slice.value)
-            })
-        };
-        let (span, past) = self.past;
-        let past = table(past);
-        let rest =
-            RuleWatch::new(self.rule, &past, span, self.name, self.rollout, self.observation);
-        let (mut rest, ticks) = ([rest], [table(&self.answer.ticks)]);
-        for end in &self.ends {
-            take_tick(&mut rest, &ticks, self.name, self.rollout, *end);
-        }
-        if let Some(end) = self.ahead {
-            let ahead = [table(&self.answer.unfinished)];
-            take_tick(&mut rest, &ahead, self.name, self.rollout, end);
-        }
-        let [rest] = rest;
-        rest
+/// All that a look was answered by slice for one rule and candidate. `None` unless that is
+/// everything that the whole has taken; `counted` is the end of its last tick that is over.
+fn asked(
+    (group, place): (usize, usize),
+    name: &str,
+    rollout: &Rollout,
+    counted: Timestamp,
+    look: Look<'_>,
+) -> Option<SliceWatch> {
+    let Look { config, groups, plan, answer } = look;
+    let (plan, answer) =
+        plan.groups.iter().zip(&answer.groups).find(|(plan, _)| plan.group == group)?;
+    let (group, slices) = (groups.get(group)?, plan.slices.as_ref()?);
+    let (rule, answer) = (group.sessions.get(place)?, answer.slices.get(&place)?);
+    let subject = Subject { config, fleet: name, rollout, rule, interval: group.interval };
+    let start = subject.start();
+    let past = slices.histories.iter().zip(&answer.histories);
+    let (span, past) = past.into_iter().find(|(span, _)| span.last == start)?;
+    let ticks =
+        slices.ticks.filter(|span| span.first <= start + group.interval && span.last >= counted);
+    if ticks.is_none() && counted > start {
+        return None;
     }
+    let mut watch = subject.begin(*span, past);
+    let ends = ticks.into_iter().flat_map(Span::ends);
+    let ends = ends.filter(|end| *end > start && *end <= counted);
+    subject.take(&mut watch, &answer.ticks, ends);
+    // The tick that is not over, where the whole has looked ahead at it.
+    let ahead = plan.unfinished.filter(|span| span.last - span.window == counted);
+    subject.take(&mut watch, &answer.unfinished, ahead.into_iter().flat_map(Span::ends));
+    Some(watch)
 }
 
 #[cfg(test)]
@@ -277,8 +284,10 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::answers::Table;
     use super::*;
     use crate::config::parse::parse;
+    use crate::domain::narrow::Slice;
 
     const CONFIG: &str = r#"
 listen: 127.0.0.1:0
@@ -297,6 +306,21 @@ fleets: [{ name: voice, version_label: version, workers: info, drain: { manifest
 
     fn at(tick: i64) -> Timestamp {
         Timestamp::from_millis(tick * 1000)
+    }
+
+    fn rule() -> SessionRule {
+        SessionRule {
+            name: "Failing".to_owned(),
+            started: "started".to_owned(),
+            failed: "failed".to_owned(),
+            live: None,
+            ceiling: None,
+            tolerance: None,
+            dispersion: None,
+            narrow_by: vec!["tenant".to_owned(), "agent".to_owned()],
+            annotations: BTreeMap::new(),
+            digest: String::new(),
+        }
     }
 
     /// What a tenant's and an agent's sessions came to in one tick.
@@ -325,19 +349,33 @@ fleets: [{ name: voice, version_label: version, workers: info, drain: { manifest
             cells in prop::collection::vec((0..3_u8, 0..3_u8, 0..TICKS, 0..50_u32, 0..50_u32), 0..40)
         ) {
             let (config, answer, version) = (config(), answer(&cells), "v2".parse().unwrap());
-            let table = |is_meant: &dyn Fn(&Series) -> bool| {
-                Table::read_where(&config, &answer, is_meant)
+            let rule = rule();
+            let rollout = Rollout {
+                candidate: version,
+                baseline: None,
+                started_at: at(-1),
+                observe_until: at(TICKS),
+                baseline_workers: 0,
             };
-            for (label, value) in [("tenant", "a"), ("tenant", "b"), ("agent", "y")] {
-                let is_in = |series: &Series| series.labels.get(label).is_some_and(|v| v == value);
-                let parts = [table(&is_in), table(&|series| !is_in(series))];
-                let whole = table(&|_| true);
-                for tick in 0..TICKS {
-                    let counts = |table: &Table| {
-                        table.row("voice", &version).at(at(tick)).map(|cell| cell.counts)
-                    };
-                    let sum = parts.iter().filter_map(counts).reduce(|sum, part| sum + part);
-                    prop_assert_eq!(sum, counts(&whole), "{} {} {}", label, value, tick);
+            let interval = Duration::from_secs(1);
+            let (fleet, rollout, rule) = ("voice", &rollout, &rule);
+            let subject = Subject { config: &config, fleet, rollout, rule, interval };
+            let mut slices = subject.begin(subject.past(), &RuleAnswer::default());
+            subject.take(&mut slices, &answer, (0..TICKS).map(at));
+            let whole = Table::read(&config, &answer);
+            for (place, label, value) in [(0, "tenant", "a"), (0, "tenant", "b"), (1, "agent", "y")] {
+                let slice = Slice { label: label.to_owned(), value: value.to_owned() };
+                let ticks = subject.read(&answer);
+                let rest = slices.rest(&slice).ticks();
+                prop_assert_eq!(rest.len(), usize::try_from(TICKS).unwrap());
+                for (tick, rest) in (0..TICKS).zip(rest) {
+                    let parts = ticks.get(&at(tick)).map_or(&[][..], |tick| &tick.candidate);
+                    let is_in = |part: &&Part| part.values[place] == value;
+                    let in_slice = parts.iter().filter(is_in).map(|part| part.counts);
+                    let sum = in_slice.fold(rest.candidate, |sum, counts| sum + counts);
+                    let cell = whole.row("voice", &rollout.candidate).at(at(tick));
+                    let want = cell.map(|cell| cell.counts).unwrap_or_default();
+                    prop_assert_eq!(sum, want, "{} {} {}", label, value, tick);
                 }
             }
         }
