@@ -81,7 +81,7 @@ fn examine(
         let key = (expected.fleet.clone(), expected.version.clone());
         let moments = story.get(&key).map_or(&[][..], Vec::as_slice);
         let found = found(moments, expected);
-        if found == expected.word {
+        if found == expected.text() || expected.slice.is_none() && word(&found) == expected.word {
             continue;
         }
         wrong = true;
@@ -96,7 +96,7 @@ fn examine(
             expected.place.column,
             test.name,
             expected.eval_time,
-            expected.word,
+            expected.text(),
         )?;
         write!(out, "{}", evidence(moments, expected, file, story))?;
     }
@@ -108,16 +108,22 @@ fn before(moments: &[Moment], expected: &Expected) -> usize {
     moments.partition_point(|moment| moment.at <= expected.at)
 }
 
-fn found(moments: &[Moment], expected: &Expected) -> &'static str {
+/// The verdict, or the decision with the slice that it is about.
+fn found(moments: &[Moment], expected: &Expected) -> String {
     let last = before(moments, expected).checked_sub(1).and_then(|index| moments.get(index));
-    let Some(moment) = last else { return "none" };
+    let Some(moment) = last else { return "none".to_owned() };
     match &expected.rule {
-        None => moment.decision.name(),
+        None => moment.said(),
         Some(rule) => {
             let said = moment.rules.iter().find(|said| said.rule == *rule);
-            said.map_or("none", |said| said.verdict)
+            said.map_or("none", |said| said.verdict).to_owned()
         }
     }
+}
+
+/// A decision without the slice that it is about.
+fn word(decision: &str) -> &str {
+    decision.split(' ').next().unwrap_or_default()
 }
 
 /// A table of the looks around the time in question.
@@ -137,7 +143,7 @@ fn evidence(moments: &[Moment], expected: &Expected, file: &TestFile, story: &St
     let middle = before(moments, expected);
     let shown = middle.saturating_sub(SHOWN.0)..(middle + SHOWN.1).min(moments.len());
     let mut lines = format!(
-        "    {:<9} {:<10} {:<9} {:>9} {:>9}  {:<17} {:<17} {:<10} rule\n",
+        "    {:<9} {:<11} {:<9} {:>9} {:>9}  {:<17} {:<17} {:<10} rule\n",
         "time",
         "decision",
         "verdict",
@@ -160,7 +166,7 @@ fn evidence(moments: &[Moment], expected: &Expected, file: &TestFile, story: &St
 fn row(mark: &str, moment: &Moment, said: &run::Said) -> String {
     let seconds = std::time::Duration::from_secs_f64(moment.at.as_seconds().max(0.0));
     let time = humantime::format_duration(seconds).to_string().replace(' ', "");
-    let head = format!("  {mark} {time:<9} {:<10} {:<9}", moment.decision.name(), said.verdict);
+    let head = format!("  {mark} {time:<9} {:<11} {:<9}", moment.decision.name(), said.verdict);
     let log10 = |log10: Option<f64>| log10.map_or("-".to_owned(), |log10| format!("{log10:.2}"));
     match &said.of {
         Figures::Value(value) => {

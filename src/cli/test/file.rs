@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::inputs::{Input, Inputs, ValueInput};
 use super::series;
 use crate::config::{self, FleetConfig};
+use crate::domain::narrow::Slice;
 use crate::domain::time::Timestamp;
 use crate::domain::version::Version;
 use crate::rules::{self, Group, RuleSet};
@@ -17,7 +18,8 @@ use crate::yaml::{self, Map, Node, Place, Problem, Problems, Scope, Value};
 const INTERVAL_DEFAULT: Duration = Duration::from_mins(1);
 
 /// What a decision test may expect.
-const DECISIONS: &[&str] = &["none", "wait", "promote", "roll_back", "escalate", "hold"];
+const DECISIONS: &[&str] =
+    &["none", "wait", "promote", "roll_back", "fix_forward", "escalate", "hold"];
 
 /// What a verdict test may expect.
 const VERDICTS: &[&str] =
@@ -51,6 +53,18 @@ pub(super) struct Expected {
     /// The rule whose verdict it is, `group/rule`; none: the decision on the version.
     pub(super) rule: Option<String>,
     pub(super) word: &'static str,
+    /// The slice that is to be mended.
+    pub(super) slice: Option<Slice>,
+}
+
+impl Expected {
+    /// For people: the word, and the slice that it is to be about.
+    pub(super) fn text(&self) -> String {
+        match &self.slice {
+            Some(slice) => format!("{} of {slice}", self.word),
+            None => self.word.to_owned(),
+        }
+    }
 }
 
 /// Reads the test file at `path`, the rules it tests and the config they are for.
@@ -227,6 +241,7 @@ fn verdict_test(mut map: Map<'_, '_>, subject: Option<&Subject>) -> Option<Expec
         version: version?,
         rule: Some(rule),
         word: word?,
+        slice: None,
     })
 }
 
@@ -236,6 +251,7 @@ fn decision_test(mut map: Map<'_, '_>, subject: Option<&Subject>) -> Option<Expe
     let version = map.required("version", values::parsed::<Version>);
     let fleet = map.optional("fleet", values::text);
     let word = map.required("exp_decision", |node| one_of(node, DECISIONS));
+    let slice = slice(&mut map, word);
     let fleets = subject.map_or(&[][..], |(fleets, _)| fleets);
     let fleet = match (fleet, fleets) {
         (Some(fleet), _) => Some(fleet),
@@ -256,7 +272,25 @@ fn decision_test(mut map: Map<'_, '_>, subject: Option<&Subject>) -> Option<Expe
         version: version?,
         rule: None,
         word: word?,
+        slice,
     })
+}
+
+/// The one label and value of `exp_slice`.
+fn slice(map: &mut Map<'_, '_>, decision: Option<&str>) -> Option<Slice> {
+    let mut labels = map.texts("exp_slice", |_, _| Ok::<(), String>(())).into_iter();
+    let Some(Node { value: Value::Map(_), .. }) = map.node("exp_slice") else { return None };
+    match (labels.next(), labels.next()) {
+        (Some(_), None) if decision.is_some_and(|decision| decision != "fix_forward") => {
+            map.fault("exp_slice", "only `fix_forward` is about one slice");
+            None
+        }
+        (Some((label, value)), None) => Some(Slice { label, value }),
+        (None, _) | (_, Some(_)) => {
+            map.fault("exp_slice", "expected one label and its value, such as `{ tenant: a }`");
+            None
+        }
+    }
 }
 
 /// A time since the test began: `0`, or a duration.

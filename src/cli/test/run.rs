@@ -2,7 +2,7 @@
 //!
 //! Three things differ. A scrape has arrived the moment it was taken, so a look counts all ticks
 //! up to its own time and need not look ahead. A rollback is over the moment it is decided. And
-//! slices are not told apart: every regression is a wide one.
+//! the slices of a convicted candidate are asked for by the same look, not by the next one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,13 +12,15 @@ use crate::domain::counts::Counts;
 use crate::domain::decision::{Decision, decide};
 use crate::domain::evidence::Evidence;
 use crate::domain::history::{Happening, Impossible, Rollout};
+use crate::domain::narrow::Breadth;
 use crate::domain::rollback::{Rollback, State};
 use crate::domain::time::Timestamp;
 use crate::domain::version::Version;
 use crate::evaluate::answers::{Table, Values};
 use crate::evaluate::judge::{Ahead, Judgement, judge, rule_name, threshold_log10};
-use crate::evaluate::observed::{Observed, observation_ticks};
+use crate::evaluate::observed::{Observed, RuleWatch, observation_ticks};
 use crate::evaluate::plan::Span;
+use crate::evaluate::slices::{self, Subject};
 use crate::rules::Group;
 
 /// What came of one candidate at one look.
@@ -26,6 +28,17 @@ pub(super) struct Moment {
     pub(super) at: Timestamp,
     pub(super) decision: Decision,
     pub(super) rules: Vec<Said>,
+}
+
+impl Moment {
+    /// The decision's word, and the slice where it is about one.
+    pub(super) fn said(&self) -> String {
+        let word = self.decision.name();
+        if let Decision::FixForward(_, slice) = &self.decision {
+            return format!("{word} of {slice}");
+        }
+        word.to_owned()
+    }
 }
 
 /// What one rule said then.
@@ -139,8 +152,11 @@ impl Entry<'_> {
         let Some(fleet) = self.fleets.get(name) else { return Ok(()) };
         let rollouts: Vec<Rollout> = fleet.history.rollouts().values().cloned().collect();
         for rollout in rollouts {
-            let Some(fleet) = self.fleets.get(name) else { return Ok(()) };
-            let judgement = judge(fleet, name, self.groups, &rollout, threshold, &mut Ahead::new());
+            let Some(fleet) = self.fleets.get_mut(name) else { return Ok(()) };
+            let mut judgement =
+                judge(fleet, name, self.groups, &rollout, threshold, &mut Ahead::new());
+            let of = Slices { config: self.config, groups: self.groups, test: self.test };
+            of.examine(fleet, name, &rollout, threshold, &mut judgement);
             let decision = decide(&fleet.situation(self.config, &rollout, &judgement, at));
             let rules = said(self.groups, &judgement, threshold);
             let moment = Moment { at, decision: decision.clone(), rules };
@@ -164,6 +180,49 @@ impl Entry<'_> {
             fleet.history.apply(self.seq, at, &happening)?;
         }
         Ok(())
+    }
+}
+
+/// A test's series by slice.
+struct Slices<'t> {
+    config: &'t FleetConfig,
+    groups: &'t [Group],
+    test: &'t Test,
+}
+
+impl Slices<'_> {
+    /// Whether what is convicted is narrow.
+    fn examine(
+        &self,
+        fleet: &mut Observed,
+        name: &str,
+        rollout: &Rollout,
+        threshold: f64,
+        judgement: &mut Judgement,
+    ) {
+        let mut again = true;
+        // Not known at first: the conviction has the slices asked for, and then it is.
+        while std::mem::take(&mut again) || judgement.breadth == Breadth::Unknown {
+            slices::examine(
+                fleet,
+                rollout,
+                self.groups,
+                threshold,
+                judgement,
+                |place, whole, counted| {
+                    let (config, inputs) = (self.config, &self.test.inputs);
+                    let group = self.groups.get(place.0)?;
+                    let (rule, interval) = (group.sessions.get(place.1)?, group.interval);
+                    let subject = Subject { config, fleet: name, rollout, rule, interval };
+                    let past = subject.past();
+                    let mut slices = subject.begin(past, &inputs.answer(rule, past));
+                    if let Some(span) = Span::due(subject.start(), counted, interval) {
+                        subject.take(&mut slices, &inputs.answer(rule, span), span.ends());
+                    }
+                    slices::narrow(&mut slices, whole, threshold)
+                },
+            );
+        }
     }
 }
 
@@ -205,18 +264,8 @@ fn carry_out(
 fn said(groups: &[Group], judgement: &Judgement, threshold_log10: f64) -> Vec<Said> {
     let sessions = judgement.rules.iter().filter_map(|(group, place, watch)| {
         let group = groups.get(*group)?;
-        let observation = &watch.observation;
-        let last = observation.ticks().last().copied().unwrap_or_default();
-        Some(Said {
-            rule: rule_name(group, &group.sessions.get(*place)?.name),
-            verdict: observation.verdict(threshold_log10).name(),
-            of: Figures::Sessions {
-                evidence: observation.evidence(),
-                candidate: last.candidate,
-                control: last.control,
-                control_kind: observation.control().name(),
-            },
-        })
+        let rule = rule_name(group, &group.sessions.get(*place)?.name);
+        Some(of_watch(rule, watch, threshold_log10))
     });
     let values = judgement.values.iter().filter_map(|(group, place, watch)| {
         let group = groups.get(*group)?;
@@ -226,5 +275,26 @@ fn said(groups: &[Group], judgement: &Judgement, threshold_log10: f64) -> Vec<Sa
             of: Figures::Value(watch.value()),
         })
     });
-    sessions.chain(values).collect()
+    let rest = judgement.narrow.as_ref().and_then(|narrow| {
+        let group = groups.get(narrow.rule.0)?;
+        let rule = rule_name(group, &group.sessions.get(narrow.rule.1)?.name);
+        let rule = format!("{rule} without {}", narrow.standout.slice);
+        Some(of_watch(rule, &narrow.rest, threshold_log10))
+    });
+    sessions.chain(rest).chain(values).collect()
+}
+
+fn of_watch(rule: String, watch: &RuleWatch, threshold_log10: f64) -> Said {
+    let observation = &watch.observation;
+    let last = observation.ticks().last().copied().unwrap_or_default();
+    Said {
+        rule,
+        verdict: observation.verdict(threshold_log10).name(),
+        of: Figures::Sessions {
+            evidence: observation.evidence(),
+            candidate: last.candidate,
+            control: last.control,
+            control_kind: observation.control().name(),
+        },
+    }
 }

@@ -18,6 +18,9 @@ groups:
 fn said(text: &str) -> (u8, String) {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("rules.yml"), RULES).unwrap();
+    let (narrow, _) = RULES.rsplit_once("      - { name: Slow").unwrap();
+    let narrow = narrow.replace("ceiling: 5%", "narrow_by: [agent, tenant], ceiling: 5%");
+    fs::write(directory.path().join("narrow.yml"), narrow).unwrap();
     let path = directory.path().join("x.test.yml");
     fs::write(&path, text).unwrap();
     let mut out = Vec::new();
@@ -72,19 +75,96 @@ fn a_test_that_fails_shows_the_evidence_around_the_point() {
     assert_eq!(code, EXIT_FAILED);
     insta::assert_snapshot!(out, @r#"
     x.test.yml:17:9: "bad": decision on v2 at 6m: expected wait, got roll_back
-        time      decision   verdict    baseline   ceiling  candidate failed  control failed    control    rule
-        5m        wait       healthy       -0.30     -0.30  0 of 0            0 of 20           concurrent sessions/Failing
-        5m        wait       healthy         0.5                                                           sessions/Slow
-        5m15s     wait       suspect        1.54      1.16  5 of 20           0 of 20           concurrent sessions/Failing
-        5m15s     wait       healthy         0.5                                                           sessions/Slow
-        5m30s     wait       suspect        3.00      2.89  5 of 20           0 of 20           concurrent sessions/Failing
-        5m30s     wait       healthy         0.5                                                           sessions/Slow
-      > 5m45s     roll_back  regressed      4.41      4.67  5 of 20           0 of 20           concurrent sessions/Failing
-      > 5m45s     roll_back  healthy         0.5                                                           sessions/Slow
+        time      decision    verdict    baseline   ceiling  candidate failed  control failed    control    rule
+        5m        wait        healthy       -0.30     -0.30  0 of 0            0 of 20           concurrent sessions/Failing
+        5m        wait        healthy         0.5                                                           sessions/Slow
+        5m15s     wait        suspect        1.54      1.16  5 of 20           0 of 20           concurrent sessions/Failing
+        5m15s     wait        healthy         0.5                                                           sessions/Slow
+        5m30s     wait        suspect        3.00      2.89  5 of 20           0 of 20           concurrent sessions/Failing
+        5m30s     wait        healthy         0.5                                                           sessions/Slow
+      > 5m45s     roll_back   regressed      4.41      4.67  5 of 20           0 of 20           concurrent sessions/Failing
+      > 5m45s     roll_back   healthy         0.5                                                           sessions/Slow
     x.test.yml:18:9: "bad": decision on v3 at 6m: expected wait, got none
         v3 of voice was never under observation; v2 of voice was (fleets: voice)
     failed: 1 of 1 test
     "#);
+}
+
+/// A test of a version that fails most of one tenant's sessions, and from 10m on of all.
+fn narrow(expected: &str) -> String {
+    let started = "started_total{job=\"voice\", deployment_version=";
+    let failed = "failed_total{deployment_version=";
+    format!(
+        r#"
+rule_files: [narrow.yml]
+evaluation_interval: 15s
+tests:
+  - name: narrow
+    input_series:
+      - {{ series: '{started}"v1", tenant="a"}}', values: 0+80x60 }}
+      - {{ series: '{started}"v1", tenant="b"}}', values: 0+20x60 }}
+      - {{ series: '{started}"v2", tenant="a"}}', values: _x20 0+80x40 }}
+      - {{ series: '{started}"v2", tenant="b"}}', values: _x20 0+20x40 }}
+      - {{ series: '{failed}"v1", tenant="a"}}', values: "0x60" }}
+      - {{ series: '{failed}"v2", tenant="a"}}', values: _x20 0x20 40+40x19 }}
+      - {{ series: '{failed}"v2", tenant="b"}}', values: _x20 0+15x40 }}
+    decision_test:
+{expected}"#
+    )
+}
+
+#[test]
+fn a_regression_of_one_slice_is_mended_forward_until_the_rest_regresses() {
+    let expected = "
+      - { eval_time: 5m, version: v2, exp_decision: wait }
+      - { eval_time: 7m, version: v2, exp_decision: fix_forward }
+      - { eval_time: 10m, version: v2, exp_decision: fix_forward, exp_slice: { tenant: b } }
+      - { eval_time: 12m, version: v2, exp_decision: roll_back }";
+    assert_eq!(said(&narrow(expected)), (EXIT_OK, "ok: 1 test in 1 file\n".to_owned()));
+}
+
+#[test]
+fn a_test_of_another_slice_fails_and_shows_the_rest() {
+    let expected = "
+      - { eval_time: 6m, version: v2, exp_decision: fix_forward, exp_slice: { tenant: a } }";
+    let (code, out) = said(&narrow(expected));
+    assert_eq!(code, EXIT_FAILED);
+    insta::assert_snapshot!(out, @r#"
+    x.test.yml:16:9: "narrow": decision on v2 at 6m: expected fix_forward of tenant a, got fix_forward of tenant b
+        time      decision    verdict    baseline   ceiling  candidate failed  control failed    control    rule
+        5m        wait        healthy       -0.30     -0.30  0 of 0            0 of 100          concurrent sessions/Failing
+        5m15s     fix_forward regressed      3.53      2.13  15 of 100         0 of 100          concurrent sessions/Failing
+        5m15s     fix_forward healthy       -0.30     -1.83  0 of 80           0 of 80           concurrent sessions/Failing without tenant b
+        5m30s     fix_forward regressed      7.82      5.00  15 of 100         0 of 100          concurrent sessions/Failing
+        5m30s     fix_forward healthy       -0.30     -2.71  0 of 80           0 of 80           concurrent sessions/Failing without tenant b
+        5m45s     fix_forward regressed     12.18      7.92  15 of 100         0 of 100          concurrent sessions/Failing
+        5m45s     fix_forward healthy       -0.30     -3.48  0 of 80           0 of 80           concurrent sessions/Failing without tenant b
+      > 6m        fix_forward regressed     16.55     10.86  15 of 100         0 of 100          concurrent sessions/Failing
+      > 6m        fix_forward healthy       -0.29     -4.27  0 of 80           0 of 80           concurrent sessions/Failing without tenant b
+        6m15s     fix_forward regressed     20.94     13.81  15 of 100         0 of 100          concurrent sessions/Failing
+        6m15s     fix_forward healthy       -0.29     -4.16  0 of 80           0 of 80           concurrent sessions/Failing without tenant b
+        6m30s     fix_forward regressed     25.32     16.77  15 of 100         0 of 100          concurrent sessions/Failing
+        6m30s     fix_forward healthy       -0.29     -4.76  0 of 80           0 of 80           concurrent sessions/Failing without tenant b
+    failed: 1 of 1 test
+    "#);
+}
+
+#[test]
+fn a_slice_that_is_none_is_told_with_its_place() {
+    let expected = "
+      - { eval_time: 6m, version: v2, exp_decision: fix_forward, exp_slice: b }
+      - { eval_time: 6m, version: v2, exp_decision: fix_forward, exp_slice: {} }
+      - { eval_time: 6m, version: v2, exp_decision: fix_forward, exp_slice: { tenant: a, agent: x } }
+      - { eval_time: 6m, version: v2, exp_decision: roll_back, exp_slice: { tenant: a } }";
+    let (code, out) = said(&narrow(expected));
+    assert_eq!(code, 2);
+    insta::assert_snapshot!(out, @r"
+    x.test.yml:16:77: tests[0].decision_test[0].exp_slice: expected a map, found text
+    x.test.yml:17:77: tests[0].decision_test[1].exp_slice: expected one label and its value, such as `{ tenant: a }`
+    x.test.yml:18:77: tests[0].decision_test[2].exp_slice: expected one label and its value, such as `{ tenant: a }`
+    x.test.yml:19:75: tests[0].decision_test[3].exp_slice: only `fix_forward` is about one slice
+    not read: 1 file; 0 of 0 tests in the others failed
+    ");
 }
 
 #[test]
@@ -147,8 +227,8 @@ tests:
     x.test.yml:15:9: tests[0].verdict_test[1].eval_time: missing
     x.test.yml:15:17: tests[0].verdict_test[1].rule: no such rule; there are `sessions/Failing`, `sessions/Slow`
     x.test.yml:17:35: tests[0].decision_test[0].version: expected text, found none
-    x.test.yml:17:53: tests[0].decision_test[0].exp_decision: expected one of `none`, `wait`, `promote`, `roll_back`, `escalate`, `hold`, found `rollback`
-    x.test.yml:17:63: tests[0].decision_test[0]: unknown key `because`; there are `eval_time`, `version`, `fleet`, `exp_decision`
+    x.test.yml:17:53: tests[0].decision_test[0].exp_decision: expected one of `none`, `wait`, `promote`, `roll_back`, `fix_forward`, `escalate`, `hold`, found `rollback`
+    x.test.yml:17:63: tests[0].decision_test[0]: unknown key `because`; there are `eval_time`, `version`, `fleet`, `exp_decision`, `exp_slice`
     x.test.yml:18:5: tests[1]: neither `verdict_test` nor `decision_test` is given; use either or both
     x.test.yml:18:19: tests[1].input_series: expected at least one series
     not read: 1 file; 0 of 0 tests in the others failed
