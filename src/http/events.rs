@@ -4,20 +4,22 @@
 //! controller ─► view (the newest only) ─► each stream: records since its last one, then "look again"
 //! ```
 //!
+//! Streams that know the same are told the same bytes, written once: however many follow, a record
+//! costs one rendering.
+//!
 //! **Invariant:** a stream holds no queue. A slow reader misses views, not records; one that was
 //! away for longer than the records kept is told to ask the ledger; one that does not read at all
 //! is cut by the connection's write timeout.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::Sse;
-use axum::response::sse::{Event, KeepAlive};
-use futures::Stream;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use futures::stream::unfold;
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -27,12 +29,60 @@ use super::problem::ProblemDocument;
 use super::{App, Problem};
 use crate::ports::view::View;
 
-/// How soon a browser comes back after a stream has ended.
-const RETRY: Duration = Duration::from_secs(1);
+/// The first word of a stream: how soon a browser comes back after it has ended.
+const RETRY: &str = "retry: 1000\n\n";
 /// The least time between two looks: views that follow one another faster are told as one.
 const GAP: Duration = Duration::from_millis(100);
 /// What nothing happens in is told, so that a dead connection is noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// A line that means nothing.
+const STILL_HERE: &[u8] = b":\n\n";
+
+/// What was last told of a view, and to those who knew everything up to which record.
+///
+/// Nearly all streams know the same, so this is nearly always what the next one is told.
+#[derive(Default)]
+pub(super) struct Told(Mutex<Option<(Arc<View>, u64, Bytes)>>);
+
+impl Told {
+    fn of(&self, view: &Arc<View>, after: u64) -> Bytes {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, since, bytes)) = last.as_ref()
+            && Arc::ptr_eq(known, view)
+            && *since == after
+        {
+            return bytes.clone();
+        }
+        let bytes = Bytes::from(tell(view, after));
+        *last = Some((Arc::clone(view), after, bytes.clone()));
+        bytes
+    }
+}
+
+/// A view, and the records after `after`, as events.
+fn tell(view: &View, after: u64) -> String {
+    let mut text = String::new();
+    let mut new = view.recent.iter().filter(|record| record.seq > after).peekable();
+    if let Some(first) = new.peek().filter(|first| first.seq > after + 1) {
+        event(&mut text, "gap", None, &json!({ "after": after, "before": first.seq }).to_string());
+    }
+    for record in new {
+        // Plain data: it is always written.
+        let data = serde_json::to_string(&**record).unwrap_or_default();
+        event(&mut text, "record", Some(record.seq), &data);
+    }
+    event(&mut text, "view", None, &json!({ "seq": view.last_seq }).to_string());
+    text
+}
+
+/// One event; `data` is JSON, which has no line's end in it.
+fn event(text: &mut String, name: &str, id: Option<u64>, data: &str) {
+    // A string takes everything.
+    let _written = match id {
+        Some(id) => write!(text, "event: {name}\nid: {id}\ndata: {data}\n\n"),
+        None => write!(text, "event: {name}\ndata: {data}\n\n"),
+    };
+}
 
 /// Follows what happens, as server-sent events.
 ///
@@ -51,7 +101,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 pub(super) async fn follow(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
+) -> Result<Response, Problem> {
     let last = headers.get("last-event-id").map(|id| {
         let id = id.to_str().ok().and_then(|id| id.parse::<u64>().ok());
         id.ok_or_else(|| Problem::bad("`Last-Event-ID` is not the `seq` of a record"))
@@ -60,83 +110,82 @@ pub(super) async fn follow(
         let detail = "as many streams are followed as may be";
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     })?;
+    let now = Instant::now();
     let follower = Follower {
         sent: last.transpose()?.unwrap_or_else(|| app.view().last_seq),
         view: app.view.clone(),
         stopping: app.stopping.clone(),
-        ends: Instant::now() + app.limits.connection_age_max,
-        pending: VecDeque::from([Event::default().retry(RETRY)]),
-        begun: false,
+        ends: now + app.limits.connection_age_max,
+        looked_at: None,
+        app,
         _place: place,
     };
     let stream = unfold(follower, async |mut follower| {
-        let event = follower.next().await?;
-        Some((Ok(event), follower))
+        let bytes = follower.next().await?;
+        Some((Ok::<_, Infallible>(bytes), follower))
     });
-    Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+    let headers =
+        [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
+    Ok((headers, Body::from_stream(stream)).into_response())
 }
 
 /// One stream.
 struct Follower {
+    app: Arc<App>,
     view: watch::Receiver<Arc<View>>,
     stopping: watch::Receiver<bool>,
     /// The last record sent.
     sent: u64,
     ends: Instant,
-    /// What is said of the newest view, until it is written.
-    pending: VecDeque<Event>,
-    begun: bool,
+    /// When it last told of a view; none: it has not begun.
+    looked_at: Option<Instant>,
     _place: OwnedSemaphorePermit,
 }
 
+/// What a stream waited for.
+enum Waited {
+    Changed,
+    Quiet,
+    Over,
+}
+
 impl Follower {
-    /// The next event; `None` when the stream is over.
-    async fn next(&mut self) -> Option<Event> {
-        loop {
-            if let Some(event) = self.pending.pop_front() {
-                return Some(event);
-            }
-            if self.begun {
-                self.change().await?;
-            }
-            self.begun = true;
-            self.look();
+    /// What is told next; `None` when the stream is over.
+    async fn next(&mut self) -> Option<Bytes> {
+        let Some(looked_at) = self.looked_at else {
+            let begun = self.look();
+            return Some([RETRY.as_bytes(), &begun].concat().into());
+        };
+        match self.change(looked_at).await {
+            Waited::Changed => Some(self.look()),
+            Waited::Quiet => Some(Bytes::from_static(STILL_HERE)),
+            Waited::Over => None,
         }
     }
 
-    /// Waits for a new view; `None` when the stream is over.
-    async fn change(&mut self) -> Option<()> {
+    /// Waits for a new view.
+    async fn change(&mut self, looked_at: Instant) -> Waited {
         let changed = async {
-            sleep(GAP).await;
+            sleep_until(looked_at + GAP).await;
             if self.view.changed().await.is_err() {
                 // The controller has gone; what it last published keeps being served.
                 std::future::pending::<()>().await;
             }
         };
         tokio::select! {
-            () = changed => Some(()),
-            _ = self.stopping.wait_for(|stopping| *stopping) => None,
-            () = sleep_until(self.ends) => None,
+            () = changed => Waited::Changed,
+            _ = self.stopping.wait_for(|stopping| *stopping) => Waited::Over,
+            () = sleep_until(self.ends) => Waited::Over,
+            () = sleep(KEEP_ALIVE) => Waited::Quiet,
         }
     }
 
-    fn look(&mut self) {
+    fn look(&mut self) -> Bytes {
         let view = Arc::clone(&self.view.borrow_and_update());
-        let new = view.recent.iter().filter(|record| record.seq > self.sent);
-        let new: Vec<_> = new.collect();
-        if let Some(first) = new.first().filter(|first| first.seq > self.sent + 1) {
-            let gap = json!({ "after": self.sent, "before": first.seq });
-            self.pending.push_back(Event::default().event("gap").data(gap.to_string()));
-        }
-        for record in new {
-            // Plain data: it is always written.
-            let data = serde_json::to_string(&**record).unwrap_or_default();
-            let event = Event::default().event("record").id(record.seq.to_string()).data(data);
-            self.pending.push_back(event);
-            self.sent = record.seq;
-        }
-        let seen = json!({ "seq": view.last_seq });
-        self.pending.push_back(Event::default().event("view").data(seen.to_string()));
+        let told = self.app.told.of(&view, self.sent);
+        self.sent = view.recent.last().map_or(self.sent, |newest| newest.seq.max(self.sent));
+        self.looked_at = Some(Instant::now());
+        told
     }
 }
 
@@ -205,6 +254,28 @@ mod tests {
         });
         let ids: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("id: ")).collect();
         assert_eq!(ids, ["2", "3", "4"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_know_the_same_are_told_the_same_bytes() {
+        let bench = bench();
+        show(&bench, 8..=10);
+        let (view, told) = (Arc::clone(&bench.view.borrow()), Told::default());
+        let first = told.of(&view, 8);
+        assert_eq!(told.of(&view, 8).as_ptr(), first.as_ptr(), "written once");
+        assert_ne!(told.of(&view, 9), first);
+        show(&bench, 8..=11);
+        let next = Arc::clone(&bench.view.borrow());
+        assert_ne!(told.of(&next, 8), first);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_in_which_nothing_happens_says_that_it_is_there() {
+        let bench = bench();
+        let began = Instant::now();
+        let text = told(&bench, None, "\n:\n\n").await;
+        assert!(text.ends_with("\n:\n\n"), "{text}");
+        assert_eq!(began.elapsed().as_secs(), KEEP_ALIVE.as_secs());
     }
 
     #[tokio::test(start_paused = true)]

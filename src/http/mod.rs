@@ -164,6 +164,8 @@ struct App {
     stopping: watch::Receiver<bool>,
     /// The first page as it was written last.
     written: page::Written,
+    /// What event streams were told last.
+    told: events::Told,
     /// Room for event streams.
     followers: Arc<Semaphore>,
     /// Workers whose refusal was recorded of late.

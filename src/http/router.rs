@@ -36,6 +36,7 @@ pub fn router<L: Ledger>(shared: Shared<L>) -> Router {
         access: shared.access,
         stopping: shared.stopping,
         written: page::Written::default(),
+        told: events::Told::default(),
         followers: Arc::new(Semaphore::new(limits.streams_max)),
         refusals: Refusals::default(),
         refusals_logged: Refusals::default(),

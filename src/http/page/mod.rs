@@ -23,11 +23,12 @@ mod tests;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
-use maud::{Markup, PreEscaped};
+use maud::Markup;
 
 pub(super) use self::record::{ledger, record};
 use super::{App, Caller};
@@ -72,17 +73,17 @@ impl Page {
 ///
 /// Every browser that follows asks for it at the same moment: they are given the same one.
 #[derive(Default)]
-pub(super) struct Written(Mutex<Option<(Page, String)>>);
+pub(super) struct Written(Mutex<Option<(Page, Bytes)>>);
 
 impl Written {
-    fn of(&self, page: Page) -> String {
+    fn of(&self, page: Page) -> Bytes {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((known, text)) = last.as_ref()
             && known.is_same(&page)
         {
             return text.clone();
         }
-        let text = overview::page(&page).0;
+        let text = Bytes::from(overview::page(&page).0);
         *last = Some((page, text.clone()));
         text
     }
@@ -90,7 +91,7 @@ impl Written {
 
 /// `GET /`
 pub(super) async fn overview(State(app): State<Arc<App>>, caller: Caller) -> Response {
-    answer(StatusCode::OK, PreEscaped(app.written.of(Page::new(&app, &caller))))
+    sent(StatusCode::OK, app.written.of(Page::new(&app, &caller)))
 }
 
 /// `GET /fleets/{fleet}`
@@ -123,6 +124,10 @@ fn missing(page: &Page, sentence: &str) -> Response {
 }
 
 fn answer(status: StatusCode, page: Markup) -> Response {
+    sent(status, page.0.into())
+}
+
+fn sent(status: StatusCode, page: Bytes) -> Response {
     let headers: [(HeaderName, &str); 5] = [
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::CACHE_CONTROL, "no-store"),
@@ -130,5 +135,5 @@ fn answer(status: StatusCode, page: Markup) -> Response {
         (header::REFERRER_POLICY, "no-referrer"),
         (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     ];
-    (status, headers, Html(page.0)).into_response()
+    (status, headers, Html(page)).into_response()
 }
