@@ -133,6 +133,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             paused_until: pause.and_then(|pause| pause.until).map(rfc3339),
             mode: entry.map_or("", |entry| mode_name(entry.config.mode)).to_owned(),
             last_good: last_good.map(ToString::to_string),
+            good: fleet.observed.history.good().map(ToString::to_string).collect(),
             last_good_ready: readiness.is_ready(),
             last_good_state: readiness.text(),
             versions: versions.collect(),

@@ -306,8 +306,12 @@ impl FleetHistory {
     /// The newest promoted version that is neither denied nor `bad`.
     #[must_use]
     pub fn last_good_except(&self, bad: Option<&Version>) -> Option<&Version> {
-        let allowed = |v: &&Version| !self.denied.contains(*v) && Some(*v) != bad;
-        self.promoted.iter().rev().find(allowed)
+        self.good().find(|v| Some(*v) != bad)
+    }
+
+    /// Promoted versions that are not denied, the newest first: what can be gone back to.
+    pub fn good(&self) -> impl Iterator<Item = &Version> {
+        self.promoted.iter().rev().filter(|version| !self.denied.contains(*version))
     }
 
     /// Whether the version was ever the last good one.

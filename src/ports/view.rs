@@ -93,6 +93,8 @@ pub struct FleetView {
     pub mode: String,
     /// The newest promoted version that is not denied.
     pub last_good: Option<String>,
+    /// Versions a rollback can go back to, the newest first; the first of them is `last_good`.
+    pub good: Vec<String>,
     /// Whether a rollback would find workers of it to go back to, or get some.
     pub last_good_ready: bool,
     /// The same in words: whether it runs, and what the check of `start` says.

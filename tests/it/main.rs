@@ -29,4 +29,5 @@ mod refusals;
 mod restart;
 mod support;
 mod tls;
+mod way_back;
 mod webhook;

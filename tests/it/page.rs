@@ -192,8 +192,14 @@ async fn the_page_is_worked_by_keyboard_and_read_without_javascript() {
     })
     .await;
     let press = async |key: Key| {
-        let focused = browser.client.active_element().await.unwrap();
-        focused.send_keys(&char::from(key).to_string()).await.unwrap();
+        // Between the two, the page may have put a new element in the place of the focused one.
+        loop {
+            let focused = browser.client.active_element().await.unwrap();
+            match focused.send_keys(&char::from(key).to_string()).await {
+                Err(error) if error.is_stale_element_reference() => {}
+                pressed => break pressed.unwrap(),
+            }
+        }
     };
     let focus = "return document.activeElement.id || document.activeElement.className";
     press(Key::Tab).await;

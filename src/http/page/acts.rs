@@ -9,13 +9,26 @@ use super::Page;
 use super::standing::{awaits_approval, under_way};
 use crate::ports::view::FleetView;
 
+/// How many earlier good versions are offered to go back to. The command and the API take any.
+const EARLIER_MAX: usize = 3;
+
 /// One act.
 struct Offer<'a> {
     act: &'static str,
     label: String,
     version: Option<&'a str>,
+    /// Back to which version, where that is not for rollbackd to choose.
+    to: Option<&'a str>,
     /// What will be so afterwards.
     effect: String,
+}
+
+impl Offer<'_> {
+    /// Names the button, so that it is found again on the page as it will be then.
+    fn id(&self, fleet: &str) -> String {
+        let (version, to) = (self.version.unwrap_or_default(), self.to.unwrap_or_default());
+        format!("act-{fleet}-{}-{version}-{to}", self.act)
+    }
 }
 
 /// The acts that make sense now, for who may do them.
@@ -27,9 +40,9 @@ pub(super) fn buttons(page: &Page, fleet: &FleetView) -> Markup {
     html! {
         div.acts role="group" aria-label={ "Acts on " (name) } {
             @for offer in offers(page, fleet) {
-                button type="button" id=(format!("act-{}-{}-{}", name, offer.act, offer.version.unwrap_or_default()))
+                button type="button" id=(offer.id(name))
                     data-act=(offer.act) data-fleet=(name) data-version=[offer.version]
-                    data-effect=(offer.effect)
+                    data-to=[offer.to] data-effect=(offer.effect)
                     class=(if matches!(offer.act, "rollback" | "approve") { "strong" } else { "" }) {
                     (offer.label) " …"
                 }
@@ -39,32 +52,11 @@ pub(super) fn buttons(page: &Page, fleet: &FleetView) -> Markup {
 }
 
 fn offers<'a>(page: &'a Page, fleet: &'a FleetView) -> Vec<Offer<'a>> {
-    let offer = |act, label: String, version: Option<&'a str>, effect: String| Offer {
-        act,
-        label,
-        version,
-        effect,
-    };
+    let offer =
+        |act, label: String, version, effect| Offer { act, label, version, to: None, effect };
     let name = &fleet.fleet;
-    let mut offers = Vec::new();
     let rollback = under_way(&page.view, fleet);
-    for rollout in fleet.rollouts.iter().filter(|_| rollback.is_none()) {
-        let candidate = rollout.candidate.as_str();
-        let to = fleet.last_good.as_deref().unwrap_or("the last good version");
-        if awaits_approval(rollout) {
-            let effect = format!("{candidate} is rolled back to {to}, as the evidence asks.");
-            offers.push(offer(
-                "approve",
-                format!("Approve the rollback of {candidate}"),
-                Some(candidate),
-                effect,
-            ));
-        }
-        let effect = format!(
-            "{candidate} is denied and drained, and {to} takes over, whatever the evidence says."
-        );
-        offers.push(offer("rollback", format!("Roll back {candidate}"), Some(candidate), effect));
-    }
+    let mut offers = if rollback.is_none() { rollbacks(fleet) } else { Vec::new() };
     if fleet.paused {
         let effect = format!("rollbackd decides on {name} again.");
         offers.push(offer("resume", "Resume".to_owned(), None, effect));
@@ -85,6 +77,42 @@ fn offers<'a>(page: &'a Page, fleet: &'a FleetView) -> Vec<Offer<'a>> {
         let effect =
             format!("Workers of {denied} may start again; it is observed as a new candidate.");
         offers.push(offer("allow", format!("Allow {denied}"), Some(denied), effect));
+    }
+    offers
+}
+
+/// The rollbacks that could begin: of each candidate, of the last good version to an earlier one,
+/// and of denied versions whose workers run.
+fn rollbacks(fleet: &FleetView) -> Vec<Offer<'_>> {
+    let mut offers = Vec::new();
+    let Some((last_good, earlier)) = fleet.good.split_first() else { return offers };
+    let mut offer = |act, label, version, to, effect| {
+        offers.push(Offer { act, label, version: Some(version), to, effect });
+    };
+    for rollout in &fleet.rollouts {
+        let candidate = rollout.candidate.as_str();
+        if awaits_approval(rollout) {
+            let label = format!("Approve the rollback of {candidate}");
+            let effect =
+                format!("{candidate} is rolled back to {last_good}, as the evidence asks.");
+            offer("approve", label, candidate, None, effect);
+        }
+        let effect = format!(
+            "{candidate} is denied and drained, and {last_good} takes over, whatever the evidence says."
+        );
+        offer("rollback", format!("Roll back {candidate}"), candidate, None, effect);
+    }
+    for version in fleet.versions.iter().filter(|version| version.denied && version.workers > 0) {
+        let denied = version.version.as_str();
+        let effect = format!("{denied} is drained again, and {last_good} takes over.");
+        offer("rollback", format!("Roll back {denied} again"), denied, None, effect);
+    }
+    for to in earlier.iter().take(EARLIER_MAX) {
+        let effect = format!(
+            "{last_good} is denied and drained, and {to} takes over: it is the last good version then."
+        );
+        let label = format!("Roll back {last_good} to {to}");
+        offer("rollback", label, last_good.as_str(), Some(to.as_str()), effect);
     }
     offers
 }

@@ -67,8 +67,8 @@
     $("act-reason").focus();
   });
   $("act-cancel").addEventListener("click", () => dialog.close());
-  dialog.addEventListener("close", () => { if (chosen) document.querySelector(
-    `button[data-act="${CSS.escape(chosen.act)}"][data-fleet="${CSS.escape(chosen.fleet)}"]`)?.focus(); });
+  // The page may have been written anew meanwhile.
+  dialog.addEventListener("close", () => { $(dialog.returnValue)?.focus(); });
 
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -76,6 +76,7 @@
     const word = { reason: said.get("reason") };
     if (said.get("actor")?.trim()) word.actor = said.get("actor");
     if (chosen.version) word.version = chosen.version;
+    if (chosen.to) word.to = chosen.to;
     if (chosen.act === "pause" && said.get("for")?.trim()) word.for = said.get("for").trim();
     confirm.disabled = true;
     error.textContent = "";

@@ -35,6 +35,7 @@ fn fleet(name: &str, version: &str) -> FleetView {
         fleet: name.to_owned(),
         mode: "automatic".to_owned(),
         last_good: Some("v1".to_owned()),
+        good: vec!["v1".to_owned(), version.to_owned()],
         versions: vec![VersionView { version: version.to_owned(), ..VersionView::default() }],
         rollouts: vec![RolloutView {
             candidate: version.to_owned(),
@@ -138,6 +139,36 @@ async fn only_who_may_act_is_offered_acts() {
     }
     let bench = bench_for(Access::anonymous(Roles::NONE));
     assert_ne!(bench.get("/").await.status, 200, "who may not read is not shown a page");
+}
+
+#[tokio::test]
+async fn what_can_be_rolled_back_is_offered_and_to_where() {
+    let bench = bench();
+    let mut voice = fleet("voice", "v5");
+    voice.good = ["v4", "v3", "v2", "v1", "v0"].map(str::to_owned).into();
+    voice.denied = vec!["v7".to_owned(), "v8".to_owned()];
+    let seen = |version: &str, workers| VersionView {
+        version: version.to_owned(),
+        workers,
+        denied: true,
+        ..VersionView::default()
+    };
+    voice.versions = vec![seen("v7", 2), seen("v8", 0)];
+    let offered = async |voice: &FleetView| -> Vec<String> {
+        let fleets = BTreeMap::from([("voice".to_owned(), voice.clone())]);
+        bench.view.send_replace(Arc::new(View { fleets, ..View::default() }));
+        let page = bench.get("/").await.body;
+        let acts = page.split("data-act=\"").skip(1);
+        acts.map(|act| act.split_once("\">").unwrap().1.split(" …").next().unwrap().to_owned())
+            .collect()
+    };
+    let rollbacks =
+        ["Roll back v5", "Roll back v7 again", "Roll back v4 to v3", "Roll back v4 to v2"];
+    let all = offered(&voice).await;
+    assert_eq!(all[..4], rollbacks, "{all:?}");
+    assert_eq!(all[4..], ["Roll back v4 to v1", "Pause", "Allow v7", "Allow v8"]);
+    voice.good.clear();
+    assert_eq!(offered(&voice).await, ["Pause", "Allow v7", "Allow v8"], "there is no way back");
 }
 
 #[tokio::test]

@@ -226,9 +226,9 @@ async fn play_platform(
     let mut known = BTreeSet::new();
     loop {
         pulse.tick().await;
-        if std::fs::remove_file(directory.join("start-v1")).is_ok() {
-            add(&workers, "v1", 0.01, drains_in).await;
-            add(&workers, "v1", 0.01, drains_in).await;
+        for version in asked_for(&directory) {
+            add(&workers, &version, 0.01, drains_in).await;
+            add(&workers, &version, 0.01, drains_in).await;
         }
         let manifest =
             client().get(format!("http://{controller}/api/v1/fleets/voice/manifest")).send().await;
@@ -254,6 +254,17 @@ async fn play_platform(
             known = targets;
         }
     }
+}
+
+/// The versions whose workers the start command has asked for since.
+fn asked_for(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let asked = entries.filter_map(|entry| {
+        let version = entry.file_name().to_str()?.strip_prefix("start-")?.to_owned();
+        std::fs::remove_file(entry.path()).ok()?;
+        Some(version)
+    });
+    asked.collect()
 }
 
 fn write_config(directory: &Path, address: SocketAddr, prometheus: &str, setup: &Setup) {
