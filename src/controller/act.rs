@@ -21,7 +21,7 @@ use crate::ports::metrics::MetricSource;
 use crate::ports::platform::{DrainRequest, Platform, PlatformError, StartRequest};
 
 use super::fleet::EffectState;
-use super::{Controller, Report, Stop, belongs};
+use super::{Controller, Report, Stop, belongs, log};
 
 /// Ticks after which workers that have not come up are asked for again.
 const START_REPEAT_TICKS: u32 = 10;
@@ -94,6 +94,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             .history
             .apply(seq, at, &happening)
             .map_err(|why| Stop::Impossible { seq, why })?;
+        log::happened(name, &happening, rollback.as_ref());
         self.publish_one(name);
         Ok(true)
     }
@@ -189,9 +190,6 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             if !self.record(name, Vec::new(), moved).await? {
                 return Ok(());
             }
-            let (id, state) = (&rollback.id, next.name());
-            let (bad, good) = (&rollback.bad, &rollback.good);
-            info!(fleet = name, rollback = id, state, %bad, %good, "rollback moved");
             self.ports.metrics.rollback_step_finished(rollback.state.name(), took);
             if next.is_final() {
                 self.ports.metrics.rollback_finished(name, next.name());
@@ -292,7 +290,11 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             }
             Err(reason) => {
                 // The next look asks again.
-                warn!(fleet = name, effect, %reason, "the platform did not accept an effect");
+                let rollback = fleet.observed.history.rollback();
+                let id = rollback.map(|rollback| rollback.id.as_str());
+                let version = rollback.map(|rollback| tracing::field::display(&rollback.bad));
+                let message = "the platform did not accept an effect";
+                warn!(fleet = name, version, rollback = id, effect, %reason, message);
                 fleet.effect = None;
                 fleet.asked_to_drain.clear();
                 Ok(())

@@ -83,12 +83,13 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         let good = last_good.map_or(0, |good| fleet.workers_of(good, now));
         let needed = workers.max(last.workers_needed.min(good.saturating_add(workers)));
         let draft = returned(name, version, workers, &decision, reason, now);
-        warn!(fleet = name, %version, workers, decision = decision.name(), reason, "denied");
         if matches!(decision, Decision::RollBack(_)) {
             self.choose(name, version, None, needed, vec![draft], reason.to_owned(), now).await?;
         } else if self.append(vec![draft]).await?
             && let Some(fleet) = self.fleets.get_mut(name)
         {
+            let decision_name = decision.name();
+            warn!(fleet = name, %version, workers, decision = decision_name, reason, "denied");
             fleet.told.insert(version.clone(), decision);
         }
         Ok(())

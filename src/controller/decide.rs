@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::config::FleetConfig;
 use crate::domain::decision::{AWAITS_APPROVAL, Decision, ONE_OF_MANY, Situation, decide};
@@ -92,7 +92,6 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         fleet.observed.looked = true;
         let ended = gone.into_iter().map(|candidate| Happening::RolloutEnded { candidate });
         for happening in found.happenings.into_iter().chain(ended) {
-            info!(fleet = name, ?happening, "seen");
             self.record(name, Vec::new(), happening).await?;
         }
         Ok(())
@@ -230,12 +229,10 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         }
         match &decision {
             Decision::Promote => {
-                info!(fleet = name, version = %candidate, "promoted");
                 let promoted = Happening::Promoted { version: candidate };
                 self.record(name, vec![draft], promoted).await?;
             }
             Decision::RollBack(_) => {
-                warn!(fleet = name, version = %candidate, reason = sentence, "rolling back");
                 let workers = rollout.baseline_workers;
                 let bad = &rollout.candidate;
                 self.choose(name, bad, None, workers, vec![draft], sentence, at).await?;
@@ -247,13 +244,14 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             {
                 let (reason, rule) = (ground.reason, ground.rule.as_deref());
                 let what = decision.name();
-                warn!(fleet = name, version = %candidate, decision = what, reason, rule, "decided");
                 let recorded = if reason == ONE_OF_MANY {
                     self.hold_back(name, &candidate, draft, at).await?
                 } else {
                     self.append(vec![draft]).await?
                 };
                 if let Some(fleet) = self.fleets.get_mut(name).filter(|_| recorded) {
+                    let version = &candidate;
+                    warn!(fleet = name, %version, decision = what, reason, rule, "decided");
                     fleet.told.insert(candidate, decision);
                 }
             }

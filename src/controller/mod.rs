@@ -18,6 +18,7 @@ mod comeback;
 mod decide;
 mod evidence;
 mod fleet;
+mod log;
 mod operate;
 mod ready;
 mod show;

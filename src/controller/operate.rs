@@ -26,6 +26,18 @@ enum Step {
     RollsBack { bad: Version, to: Option<Version>, event: &'static str },
 }
 
+impl Step {
+    /// The version and the rollback that it is about, for the log.
+    fn about(&self) -> (Option<String>, Option<String>) {
+        match self {
+            Self::Happens(Happening::Allowed { version }) => (Some(version.to_string()), None),
+            Self::Happens(Happening::RollbackMoved { id, .. }) => (None, Some(id.clone())),
+            Self::Happens(_) => (None, None),
+            Self::RollsBack { bad, .. } => (Some(bad.to_string()), None),
+        }
+    }
+}
+
 impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
     /// Carries out an order, and says in a sentence what was done.
     pub(super) async fn take_order(
@@ -41,13 +53,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             Ok(step) => step,
             Err(why) => return Ok(Err(Refusal::Conflict(why))),
         };
-        warn!(
-            fleet = name,
-            actor = order.actor,
-            reason = order.reason,
-            ?step,
-            "on an operator's word"
-        );
+        let (version, rollback) = step.about();
         let (recorded, done) = match step {
             Step::Happens(happening) => {
                 let done = sentence(&happening);
@@ -69,8 +75,13 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
                 (recorded, format!("rolling back {bad}"))
             }
         };
-        let failing = || Refusal::NotRecorded(self.ledger_failing.clone().unwrap_or_default());
-        Ok(if recorded { Ok(done) } else { Err(failing()) })
+        if !recorded {
+            let failing = self.ledger_failing.clone().unwrap_or_default();
+            return Ok(Err(Refusal::NotRecorded(failing)));
+        }
+        let (actor, reason) = (&order.actor, &order.reason);
+        warn!(fleet = name, version, rollback, actor, reason, done, "on an operator's word");
+        Ok(Ok(done))
     }
 }
 

@@ -3,6 +3,7 @@
 mod breaker;
 mod comeback;
 mod faults;
+mod log;
 mod operators;
 mod ready;
 mod slices;
