@@ -6,7 +6,8 @@ use rollbackd::domain::share::{Share, Tolerance};
 use rollbackd::simulate::traffic::{Rollout, Scenario, Shape, Traffic, random};
 use rollbackd::simulate::trial::{End, Judge};
 
-use super::peers::{Curves, PEERS, Setting, grid};
+use super::curves::Curves;
+use super::peers::{PEERS, Setting, grid};
 
 pub(crate) const SEED: u64 = 20_261_125;
 pub(crate) const TICKS: usize = 240;
@@ -88,13 +89,13 @@ pub(crate) fn judge() -> Judge {
 }
 
 /// Never, as a tick.
-pub(crate) const NEVER: u16 = u16::MAX;
+pub(crate) const NEVER: u8 = u8::MAX;
 
 /// When each rule took one rollout back, in ticks from 1.
 pub(crate) struct Taken {
-    pub(crate) rollbackd: u16,
+    pub(crate) rollbackd: u8,
     /// In the order of [`settings`].
-    pub(crate) peers: Vec<u16>,
+    pub(crate) peers: Vec<u8>,
     /// Sessions that the candidate had started by the end of each tick.
     pub(crate) started: Vec<u32>,
 }
@@ -106,11 +107,11 @@ pub(crate) fn settings() -> Vec<Setting> {
 
 pub(crate) fn taken(rollout: &Rollout, settings: &[Setting]) -> Taken {
     let rollbackd = match judge().judge(rollout).end {
-        End::Convicted(tick) => tick as u16 + 1,
+        End::Convicted(tick) => tick as u8 + 1,
         End::Suspect | End::Cleared => NEVER,
     };
     let curves = Curves::of(rollout);
-    let peer = |setting: &Setting| curves.decide(setting).map_or(NEVER, |tick| tick as u16);
+    let peer = |setting: &Setting| setting.decide(&curves).map_or(NEVER, |tick| tick as u8);
     let mut sum = 0;
     let started = rollout.candidate.iter().map(|tick| {
         sum += tick.counts.started as u32;

@@ -15,6 +15,7 @@
 
 mod cells;
 mod compare;
+mod curves;
 mod figures;
 mod peers;
 mod report;
@@ -30,10 +31,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Runs of each healthy scenario, enough for "none" to mean less than one in a thousand.
 const HEALTHY_RUNS: usize = 4000;
-/// Runs of each scenario with a regression: their number narrows only the medians.
-const BAD_RUNS: usize = 400;
+/// Runs of each scenario with a regression.
+const BAD_RUNS: usize = 4000;
 /// Runs behind each figure that stands alone.
-const FIGURE_RUNS: usize = 2000;
+const FIGURE_RUNS: usize = 4000;
 
 fn main() {
     let percent: Option<usize> = std::env::args().skip(1).find_map(|arg| arg.parse().ok());

@@ -12,7 +12,7 @@ use super::cells::{
 };
 use super::compare::{Compared, Speed};
 use super::figures::{Figure, Outage};
-use super::peers::{PEERS, Setting, WINDOWS, grid};
+use super::peers::{LIMITS, PEERS, Setting, WINDOWS, grid};
 
 const BEGIN: &str = "<!-- make bench-detection writes from here -->";
 const END: &str = "<!-- to here -->";
@@ -46,7 +46,9 @@ pub(crate) fn markdown(run: &Run<'_>) -> String {
     speeds(run, &mut text);
     one_setting(run, &mut text);
     faster(run, &mut text);
-    writeln!(text, "The whole bench took {} s of this machine.", run.took.as_secs()).unwrap();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let took = run.took.as_secs();
+    writeln!(text, "The whole bench took {took} s on {cores} cores.").unwrap();
     text
 }
 
@@ -122,7 +124,7 @@ fn head(text: &mut String, first: &[&str]) {
     writeln!(text, "| {} |\n|{}", columns.join(" | "), " --- |".repeat(columns.len())).unwrap();
 }
 
-fn seconds(ticks: u16) -> f64 {
+fn seconds(ticks: u8) -> f64 {
     f64::from(ticks) * TICK_SECONDS
 }
 
@@ -238,7 +240,8 @@ fn one_setting(run: &Run<'_>, text: &mut String) {
             writeln!(text, "| {} | none has as few | | | | |", peer.name()).unwrap();
             continue;
         };
-        for (number, [found, faster, equal]) in [fastest, broadest] {
+        let both = if fastest.0 == broadest.0 { &[fastest][..] } else { &[fastest, broadest] };
+        for (number, [found, faster, equal]) in both {
             let slower = run.compared.len() - faster - equal;
             let setting = setup(&run.settings[*number]);
             let name = peer.name();
@@ -252,7 +255,7 @@ fn one_setting(run: &Run<'_>, text: &mut String) {
 /// In how many cells a setting finds half of the bad rollouts, finds them sooner than rollbackd,
 /// and at the same time.
 fn score(run: &Run<'_>, setting: usize) -> [usize; 3] {
-    let count = |fits: &dyn Fn(u16, u16) -> bool| {
+    let count = |fits: &dyn Fn(u8, u8) -> bool| {
         let pairs = run.compared.iter().map(|c| (c.medians[setting], c.rollbackd.median()));
         pairs.filter(|(peer, own)| fits(*peer, *own)).count()
     };
@@ -266,9 +269,13 @@ fn score(run: &Run<'_>, setting: usize) -> [usize; 3] {
 /// A setting in words.
 fn setup(setting: &Setting) -> String {
     let time = |ticks: usize| format!("{} s", ticks as f64 * TICK_SECONDS);
-    let over = |of, window: usize, limit: f32| {
+    let over = |of, window: usize, limit: usize| {
         let of = format!("{of:?}").to_lowercase();
-        format!("failed / {of} over {} > {:.1} %", time(WINDOWS[window]), 100.0 * limit)
+        format!(
+            "failed / {of} over {} > {:.1} %",
+            time(WINDOWS[window]),
+            f64::from(LIMITS[limit]) / 10.0
+        )
     };
     match *setting {
         Setting::Flagger { of, window, every, limit, checks } => {
@@ -349,8 +356,8 @@ fn csv(run: &Run<'_>) -> String {
         let (_, healthy) = run.healthy.iter().find(|(place, _)| *place == cell.place).unwrap();
         let bound = wald_sessions(ALPHA, USUAL, (USUAL * cell.factor).min(1.0));
         let mut row = |rule: &str, setting: &str, speed: &Speed| {
-            let time = |ticks: Option<u16>| ticks.map_or(String::new(), |t| seconds(t).to_string());
-            let known = |ticks: u16| (ticks != NEVER).then_some(ticks);
+            let time = |ticks: Option<u8>| ticks.map_or(String::new(), |t| seconds(t).to_string());
+            let known = |ticks: u8| (ticks != NEVER).then_some(ticks);
             let count = |sessions: Option<u32>| sessions.map_or(String::new(), |s| s.to_string());
             let ratio = speed.sessions[0].map(|sessions| f64::from(sessions) / bound);
             writeln!(

@@ -4,18 +4,17 @@
 //! set-up, which ends it at once, or in mid-call, at a moment spread evenly over its length. So
 //! young sessions, late failures and moving traffic do to the counts what they do in production.
 //!
-//! Failing sessions are drawn one by one. The others are drawn by the tick, which is the same in
-//! distribution, since the exponential has no memory, and lets a hundred sessions a second be
-//! simulated for hours.
+//! Sessions that fail in mid-call are drawn one by one, all others by the tick, which is the same in
+//! distribution, since the exponential has no memory. So a hundred sessions a second are simulated
+//! for hours in a millisecond.
+
+use std::collections::VecDeque;
 
 use rand::{RngExt, SeedableRng};
 use rand_distr::{Binomial, Distribution, Exp1, Poisson};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use crate::domain::counts::Counts;
-
-/// Mean session lengths after which none is left to speak of.
-const LENGTHS_REMEMBERED: f64 = 12.0;
 
 /// The generator that all draws come from.
 pub type Random = Xoshiro256PlusPlus;
@@ -84,18 +83,55 @@ pub struct Sessions<'r> {
     random: &'r mut Random,
     traffic: Traffic,
     tick_seconds: f64,
-    /// Ticks drawn so far.
-    tick: usize,
+    /// The part of the sessions in progress that outlasts a tick.
+    survives: f64,
+    /// The same of those that begin anywhere within it.
+    survives_from_within: f64,
+    good: Arrivals,
+    bad_at_set_up: Arrivals,
+    bad_in_call: Arrivals,
     /// Sessions in progress that will not fail.
     live: u64,
-    /// In progress at the end of the last tick, and going to fail: the tick of each end.
-    doomed: Vec<usize>,
+    /// In progress, and going to fail: how many in the next tick, in the one after, and so on.
+    doomed: VecDeque<u64>,
+    doomed_in_all: u64,
+}
+
+/// Counts with this mean. Where traffic does not move, it is the same tick after tick.
+#[derive(Clone, Copy, Debug, Default)]
+struct Arrivals {
+    mean: f64,
+    /// None for a mean of 0, of which there is nothing to draw.
+    counts: Option<Poisson<f64>>,
+}
+
+impl Arrivals {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+    fn draw(&mut self, mean: f64, random: &mut Random) -> u64 {
+        if self.mean.total_cmp(&mean).is_ne() {
+            *self = Self { mean, counts: Poisson::new(mean).ok() };
+        }
+        self.counts.map_or(0, |counts| counts.sample(random) as u64)
+    }
 }
 
 impl<'r> Sessions<'r> {
     /// Of a version that begins now.
     pub fn fresh(random: &'r mut Random, traffic: Traffic, tick_seconds: f64) -> Self {
-        Self { random, traffic, tick_seconds, tick: 0, live: 0, doomed: Vec::new() }
+        let ticks_long = tick_seconds / traffic.session_seconds;
+        Self {
+            random,
+            traffic,
+            tick_seconds,
+            survives: (-ticks_long).exp(),
+            survives_from_within: -(-ticks_long).exp_m1() / ticks_long,
+            good: Arrivals::default(),
+            bad_at_set_up: Arrivals::default(),
+            bad_in_call: Arrivals::default(),
+            live: 0,
+            doomed: VecDeque::new(),
+            doomed_in_all: 0,
+        }
     }
 
     /// Of a version that has taken all sessions for long, and failed `fail_share` of them.
@@ -106,16 +142,14 @@ impl<'r> Sessions<'r> {
         fail_share: f64,
     ) -> Self {
         let mut sessions = Self::fresh(random, traffic, tick_seconds);
-        let length = traffic.session_seconds;
-        sessions.live = sessions.poisson(traffic.rate * (1.0 - fail_share) * length);
-        let past = LENGTHS_REMEMBERED * length;
-        let in_call = fail_share * (1.0 - traffic.at_set_up);
-        for _ in 0..sessions.poisson(traffic.rate * in_call * past) {
-            let began = -sessions.random.random::<f64>() * past;
-            let ends = began + sessions.until_failure();
-            if ends > 0.0 {
-                sessions.doomed.push(sessions.tick_of(ends));
-            }
+        let Traffic { rate, session_seconds, at_set_up } = traffic;
+        let good = rate * (1.0 - fail_share) * session_seconds;
+        sessions.live = Arrivals::default().draw(good, sessions.random);
+        // In mid-call, a session lasts half of the mean until it fails.
+        let bad = rate * fail_share * (1.0 - at_set_up) * session_seconds / 2.0;
+        for _ in 0..Arrivals::default().draw(bad, sessions.random) {
+            let left = sessions.until_failure_of_one_in_progress();
+            sessions.doom(left);
         }
         sessions
     }
@@ -123,7 +157,7 @@ impl<'r> Sessions<'r> {
     /// Sessions in progress now.
     #[must_use]
     pub fn live(&self) -> u64 {
-        self.live + self.doomed.len() as u64
+        self.live + self.doomed_in_all
     }
 
     /// The next tick, in which the version takes `share` of the sessions and fails `fail_share`
@@ -131,32 +165,37 @@ impl<'r> Sessions<'r> {
     pub fn next(&mut self, share: f64, fail_share: f64) -> Seen {
         let live_before = self.live();
         let starts = self.traffic.rate * share * self.tick_seconds;
-        let good = self.poisson(starts * (1.0 - fail_share));
-        let bad = self.poisson(starts * fail_share);
-        // Of what begins anywhere in the tick, this part outlasts it.
-        let ticks_long = self.tick_seconds / self.traffic.session_seconds;
-        let survives = (-ticks_long).exp();
-        let survives_from_within = -(-ticks_long).exp_m1() / ticks_long;
-        self.live = self.binomial(self.live, survives) + self.binomial(good, survives_from_within);
-        let now = self.tick;
-        let mut failed = self.doomed.iter().filter(|end| **end == now).count() as u64;
-        self.doomed.retain(|end| *end > now);
-        for _ in 0..bad {
-            let at_set_up = self.random.random::<f64>() < self.traffic.at_set_up;
-            let lasts = if at_set_up { 0.0 } else { self.until_failure() };
-            let began = (now as f64 + self.random.random::<f64>()) * self.tick_seconds;
-            match self.tick_of(began + lasts) {
-                end if end <= now => failed += 1,
-                end => self.doomed.push(end),
-            }
+        let bad = starts * fail_share;
+        let good = self.good.draw(starts - bad, self.random);
+        let at_set_up = self.bad_at_set_up.draw(bad * self.traffic.at_set_up, self.random);
+        let in_call = self.bad_in_call.draw(bad * (1.0 - self.traffic.at_set_up), self.random);
+        self.live = self.binomial(self.live, self.survives)
+            + self.binomial(good, self.survives_from_within);
+        for _ in 0..in_call {
+            let began = self.random.random::<f64>() * self.tick_seconds;
+            let lasts = self.until_failure();
+            self.doom(began + lasts);
         }
-        self.tick += 1;
+        let failed_in_call = self.doomed.pop_front().unwrap_or(0);
+        self.doomed_in_all -= failed_in_call;
         let live = self.live();
-        let started = good + bad;
+        let started = good + at_set_up + in_call;
+        let failed = at_set_up + failed_in_call;
         Seen {
             counts: Counts { started, failed, live: (live_before + live) as f64 / 2.0 },
             ended: live_before + started - live,
         }
+    }
+
+    /// A session that will fail, so many seconds after the beginning of the next tick.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "time from 0 on")]
+    fn doom(&mut self, seconds: f64) {
+        let ticks = (seconds / self.tick_seconds) as usize;
+        if self.doomed.len() <= ticks {
+            self.doomed.resize(ticks + 1, 0);
+        }
+        self.doomed[ticks] += 1;
+        self.doomed_in_all += 1;
     }
 
     /// Seconds from the start of a session that fails in mid-call until it does.
@@ -165,15 +204,13 @@ impl<'r> Sessions<'r> {
         length * self.traffic.session_seconds * self.random.random::<f64>()
     }
 
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "time from 0 on")]
-    fn tick_of(&self, seconds: f64) -> usize {
-        (seconds / self.tick_seconds) as usize
-    }
-
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
-    fn poisson(&mut self, mean: f64) -> u64 {
-        // Refused is a mean of 0, of which there is nothing to draw.
-        Poisson::new(mean).map_or(0, |counts| counts.sample(self.random) as u64)
+    /// What is left of that for one found in progress. Longer ones are likelier to be found, in
+    /// proportion to their length, at any moment of it.
+    fn until_failure_of_one_in_progress(&mut self) -> f64 {
+        let length: f64 = Exp1.sample(self.random);
+        let more: f64 = Exp1.sample(self.random);
+        let until_failure = self.random.random::<f64>().sqrt();
+        (length + more) * self.traffic.session_seconds * until_failure * self.random.random::<f64>()
     }
 
     fn binomial(&mut self, trials: u64, share: f64) -> u64 {
