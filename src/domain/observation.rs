@@ -118,7 +118,7 @@ impl Observation {
         self.total.control += tick.control;
         let evidence = self.detector.observe(&tick);
         let concurrent = kind == ControlKind::Concurrent;
-        self.outage.observe(&tick, concurrent, evidence.ceiling_log10);
+        self.outage.observe(&tick, concurrent);
         evidence
     }
 
@@ -160,7 +160,7 @@ impl Observation {
         let Some(ceiling_log10) = evidence.ceiling_log10 else {
             return Verdict::of(&evidence, threshold_log10, has_data);
         };
-        let mut left_log10 = ceiling_log10 - self.outage.excused_log10();
+        let mut left_log10 = self.outage.left_log10(ceiling_log10);
         if left_log10 >= threshold_log10 && !self.outage.is_ruled_out() {
             left_log10 = SUSPECT_LOG10;
         }

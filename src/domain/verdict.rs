@@ -9,7 +9,7 @@ pub enum Verdict {
     Healthy,
     /// Workers are alive and their sessions are not to be seen; never a reason to act.
     NoData,
-    /// The candidate fails more than the ceiling allows, and so does the baseline at the same time.
+    /// The candidate failed more than the ceiling allows while the baseline did as well.
     Outage,
     /// Ten to one against it, not enough to act.
     Suspect,

@@ -80,7 +80,7 @@ fn meaning(verdict: &str, baseline: &str) -> String {
         "regressed" => "regressed, it fails more than is allowed".to_owned(),
         "no_data" => "no data, its workers are alive and their sessions are not seen".to_owned(),
         "outage" => {
-            format!("an outage, {baseline} fails at the same time, so no version is to blame")
+            format!("an outage, it failed while {baseline} did as well, so no version is to blame")
         }
         other => other.to_owned(),
     }

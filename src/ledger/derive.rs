@@ -19,8 +19,9 @@ use crate::domain::value::{ValueLimits, ValueObservation, ValueVerdict};
 use crate::domain::verdict::Verdict;
 
 /// Which reading of the evidence a record's verdict is: raised whenever the same ticks may come to
-/// another verdict. 2: the ceiling waits for the baseline to be seen.
-const JUDGING: u64 = 2;
+/// another verdict. 2: the ceiling waits for the baseline to be seen. 3: it begins again after an
+/// outage.
+const JUDGING: u64 = 3;
 
 /// How far a derived logarithm may be from the recorded one: other machines round otherwise.
 const LOG10_TOLERANCE: f64 = 1e-9;

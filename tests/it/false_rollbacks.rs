@@ -80,13 +80,15 @@ fn a_threefold_failure_rate_is_found_in_every_run() {
     }
 }
 
-/// Both versions fail half of their sessions for five minutes.
-fn provider_outage(rate: f64, seed: u64) -> Rollout {
+/// Both versions fail half of their sessions for five minutes; afterwards the candidate fails
+/// `then` of them.
+fn provider_outage(rate: f64, then: f64, seed: u64) -> Rollout {
     let Scenario { traffic, ticks, tick_seconds, .. } = scenario(rate, 1.0, Shape::HALF);
     let mut random = random(seed, 1, 0);
     let fails = |tick: usize| if (100..120).contains(&tick) { 0.5 } else { FAIL_SHARE };
+    let of_candidate = |tick: usize| if tick < 124 { fails(tick) } else { then };
     let mut candidate = Sessions::fresh(&mut random, traffic, tick_seconds);
-    let candidate = (0..ticks).map(|tick| candidate.next(0.5, fails(tick))).collect();
+    let candidate = (0..ticks).map(|tick| candidate.next(0.5, of_candidate(tick))).collect();
     let mut baseline = Sessions::settled(&mut random, traffic, tick_seconds, FAIL_SHARE);
     let baseline = (0..ticks).map(|tick| baseline.next(0.5, fails(tick))).collect();
     Rollout { candidate, baseline, history: Vec::new() }
@@ -97,9 +99,26 @@ fn an_outage_of_both_versions_convicts_hardly_any_candidate() {
     // With the ceiling's tests of both versions side by side it was a third at one session/s.
     for rate in [1.0, 10.0] {
         let is_convicted = |seed: &u64| {
-            matches!(judge().judge(&provider_outage(rate, *seed)).end, End::Convicted(_))
+            matches!(
+                judge().judge(&provider_outage(rate, FAIL_SHARE, *seed)).end,
+                End::Convicted(_)
+            )
         };
         let convicted: Vec<u64> = (0..200).filter(is_convicted).collect();
         assert!(convicted.len() <= 4, "{rate}/s: {convicted:?} of 200");
     }
+}
+
+#[test]
+fn the_ceiling_finds_what_regresses_after_an_outage() {
+    // It had convicted nobody until long afterwards: half of these after half an hour.
+    let mut judge = judge();
+    judge.settings.tolerance = None;
+    let convicted_after = |seed| match judge.judge(&provider_outage(1.0, 0.5, seed)).end {
+        End::Convicted(tick) => tick.saturating_sub(124) + 1,
+        End::Suspect | End::Cleared => usize::MAX,
+    };
+    let mut ticks: Vec<usize> = (0..200).map(convicted_after).collect();
+    ticks.sort_unstable();
+    assert!(ticks[100] <= 8 && ticks[190] <= 16, "{ticks:?}");
 }
