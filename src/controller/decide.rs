@@ -35,7 +35,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         let Some(entry) = self.entries.get(plan.entry) else { return Ok(()) };
         let (config, groups, interval) =
             (entry.config.clone(), entry.groups.clone(), entry.interval);
-        let seen = answers::fleets(&config, &answer.fleet);
+        let seen = answers::fleets_at(&config, &answer.fleet, plan.seen.last);
         let names: BTreeSet<String> = self.fleets_of(entry).map(|(name, _)| name.clone()).collect();
         let names: BTreeSet<String> = names.into_iter().chain(seen.keys().cloned()).collect();
         for name in &names {

@@ -45,12 +45,8 @@ pub(crate) fn owner(config: &FleetConfig, series: &Series) -> Option<(String, Ve
     Some((FleetId { name: config.name.clone(), by }.to_string(), version))
 }
 
-/// What a look saw of each fleet.
-pub(crate) fn fleets(config: &FleetConfig, answer: &FleetAnswer) -> Seen {
-    see(config, answer, |series| series.points.last().map(|(_, value)| *value))
-}
-
-/// What a look at `at` would have seen of each fleet, by an answer over a span.
+/// What was seen of each fleet at `at`. A value for any other time, as a cache on the way may give,
+/// is no answer to what was asked.
 pub(crate) fn fleets_at(config: &FleetConfig, answer: &FleetAnswer, at: Timestamp) -> Seen {
     see(config, answer, |series| {
         let point = series.points.binary_search_by_key(&at, |(at, _)| *at).ok()?;
