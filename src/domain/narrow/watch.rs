@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::super::counts::Counts;
-use super::super::evidence::DetectorSettings;
+use super::super::evidence::{DetectorSettings, SUSPECT_LOG10};
 use super::super::observation::{ControlKind, Observation};
 use super::super::verdict::Verdict;
 use super::{Slice, Standout, sort, standouts};
@@ -29,6 +29,10 @@ pub struct SlicedTick {
     /// The baseline's, at the same time.
     pub baseline: Vec<Part>,
 }
+
+/// The least share of the whole's sessions that must be told apart. With less, what is missing
+/// would make every slice that is there look smaller, or worse, than it is.
+const TOLD_SHARE_MIN: f64 = 0.9;
 
 /// Sums by a label's value; what has no value stands under the empty one.
 type Sums = BTreeMap<String, Counts>;
@@ -94,7 +98,17 @@ impl SliceWatch {
     /// not even suspicion. `whole` has taken the same ticks.
     pub fn narrow(&mut self, whole: &Observation, threshold_log10: f64) -> Option<Standout> {
         self.standing(whole).into_iter().find(|standout| {
-            self.rest(&standout.slice).verdict(threshold_log10) == Verdict::Healthy
+            let rest = self.rest(&standout.slice);
+            match rest.verdict(threshold_log10) {
+                Verdict::Healthy => true,
+                // A version that leaves takes no sessions any more, which makes what is narrow no
+                // wider.
+                Verdict::NoData => {
+                    let strongest = rest.evidence().strongest_log10();
+                    strongest.is_some_and(|log10| log10 < SUSPECT_LOG10)
+                }
+                Verdict::Suspect | Verdict::Regressed | Verdict::Outage => false,
+            }
         })
     }
 
@@ -137,6 +151,9 @@ impl SliceWatch {
             let mut candidate = sums.clone();
             // What the whole counted and no slice has is nobody's.
             let told = candidate.values().fold(Counts::default(), |sum, counts| sum + *counts);
+            if (told.started as f64) < TOLD_SHARE_MIN * total.started as f64 {
+                continue;
+            }
             *candidate.entry(String::new()).or_default() += Counts {
                 started: total.started.saturating_sub(told.started),
                 failed: total.failed.saturating_sub(told.failed),
@@ -236,6 +253,42 @@ mod tests {
         for (name, candidate, baseline, past, tolerance, want) in cases {
             assert_eq!(found(candidate, baseline, past, *tolerance), *want, "{name}");
         }
+    }
+
+    #[test]
+    fn a_narrow_regression_stays_narrow_while_its_version_leaves() {
+        let labels = ["tenant".to_owned()];
+        let mut whole = Observation::new(settings(true), true, Vec::new());
+        let mut watch = SliceWatch::new(&labels, settings(true), true, Vec::new());
+        let sum = |side| parts(side).into_iter().map(|part| part.counts).reduce(|a, b| a + b);
+        for candidate in [SICK_B; 12].into_iter().chain([&[][..]; 8]) {
+            whole.observe(sum(candidate), sum(EVEN));
+            watch.observe(SlicedTick { candidate: parts(candidate), baseline: parts(EVEN) });
+        }
+        let slice = watch.narrow(&whole, 3.0).map(|standout| standout.slice.to_string());
+        assert_eq!(slice.as_deref(), Some("tenant b"));
+        let rest = Slice { label: "tenant".to_owned(), value: "b".to_owned() };
+        assert_eq!(watch.rest(&rest).verdict(3.0), Verdict::NoData);
+    }
+
+    #[test]
+    fn where_sessions_are_not_told_apart_no_slice_stands_out() {
+        let labels = ["tenant".to_owned()];
+        let none = |told: Side| {
+            let mut whole = Observation::new(settings(true), true, Vec::new());
+            let mut watch = SliceWatch::new(&labels, settings(true), true, Vec::new());
+            for _ in 0..12 {
+                let sum = |side: Side| {
+                    parts(side).into_iter().map(|part| part.counts).reduce(|a, b| a + b)
+                };
+                whole.observe(sum(SICK_B), sum(EVEN));
+                watch.observe(SlicedTick { candidate: parts(told), baseline: parts(EVEN) });
+            }
+            watch.narrow(&whole, 3.0).is_none()
+        };
+        assert!(!none(&[("a", 75, 1), ("b", 20, 15)]), "a few may be scraped in between");
+        assert!(none(&[("a", 80, 1), ("b", 0, 15)]), "no answer for the sessions of b");
+        assert!(none(&[("b", 20, 15)]), "no answer for those of a");
     }
 
     #[test]
