@@ -57,6 +57,23 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         }
     }
 
+    /// After a failed append it is not known what is on disk, and it may hold what was said not to
+    /// be recorded. Going on without it would act on another state than the ledger's, so whoever
+    /// starts next has to read it.
+    pub(super) async fn check_what_is_written(&mut self) -> Result<(), Stop> {
+        if self.ledger_failing.is_none() {
+            return Ok(());
+        }
+        match self.ports.ledger.read(self.last_seq, 1).await {
+            Ok(written) if !written.is_empty() => {
+                let found = self.last_seq + written.len() as u64;
+                Err(LedgerError::Conflict { expected: self.last_seq, found }.into())
+            }
+            // Nothing more, or it cannot be read either: the next look asks again.
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
     /// Records a happening, after the drafts that explain it, and lets it take effect on the
     /// state. `false`: it is not recorded, so it has not happened.
     pub(super) async fn record(

@@ -426,6 +426,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
                 if let Some(entry) = self.entries.get_mut(plan.entry) {
                     entry.looking = false;
                 }
+                self.check_what_is_written().await?;
                 match answer {
                     Ok(answer) => self.take_answer(&plan, took, &answer).await?,
                     Err(error) => self.hold_all(plan.entry, &error),

@@ -58,6 +58,8 @@ impl Platform for Asked {
 struct Book {
     records: Mutex<Vec<Record>>,
     full: Mutex<bool>,
+    /// It writes, and says that it has not.
+    unsure: Mutex<bool>,
 }
 
 impl Ledger for Book {
@@ -76,11 +78,16 @@ impl Ledger for Book {
             let seq = records.len() as u64 + 1;
             records.push(seal(draft, seq, &previous, &signer()).unwrap());
         }
+        if *self.unsure.lock().unwrap() {
+            let (path, reason) = ("test".to_owned(), "fsync failed".to_owned());
+            return Err(LedgerError::Storage { path, reason });
+        }
         Ok(Vec::new())
     }
 
-    async fn read(&self, _: u64, _: u32) -> Result<Vec<Record>, LedgerError> {
-        Ok(self.records.lock().unwrap().clone())
+    async fn read(&self, after: u64, _: u32) -> Result<Vec<Record>, LedgerError> {
+        let records = self.records.lock().unwrap();
+        Ok(records.iter().filter(|record| record.seq > after).cloned().collect())
     }
 }
 

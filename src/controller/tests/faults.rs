@@ -58,3 +58,19 @@ async fn ticks_counted_by_a_clock_that_was_ahead_are_counted_again() {
     }
     assert!(stage.events().contains(&"rollback.chosen".to_owned()), "{:?}", stage.events());
 }
+
+#[tokio::test]
+async fn a_record_that_is_there_although_it_was_refused_stops_the_controller() {
+    for (unsure, full) in [(true, false), (false, true)] {
+        let mut stage = Stage::new();
+        stage.look(&[("v1", 2)], &[]).await;
+        *stage.ledger.unsure.lock().unwrap() = unsure;
+        *stage.ledger.full.lock().unwrap() = full;
+        stage.controller.note("controller.stopped", "ok").await.unwrap();
+        let (plan, took) = (stage.controller.plan(0, stage.clock.now()), Duration::ZERO);
+        let answer = Ok(crate::evaluate::plan::Answer::default());
+        let looked = stage.controller.take_report(Report::Looked { plan, took, answer }).await;
+        let stopped = matches!(looked, Err(Stop::Ledger(LedgerError::Conflict { .. })));
+        assert_eq!(stopped, unsure);
+    }
+}
