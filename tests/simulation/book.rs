@@ -35,6 +35,8 @@ pub(crate) struct Page {
     pub(crate) word: Option<String>,
     /// The end of the pause, in milliseconds; endless: the largest number.
     pub(crate) paused_until: Option<i64>,
+    /// When a candidate regressed last, in the controller's milliseconds.
+    pub(crate) regressed_at: Option<i64>,
     /// Rollbacks that nobody asked for.
     pub(crate) own_rollbacks: u32,
     /// `rollout.held` and `rollout.escalated`, with their reasons.

@@ -4,6 +4,7 @@ use crate::book::{Page, text};
 use crate::rules::Rule;
 use crate::sim::{BEGIN, Shared, Sim};
 use rollbackd::config::Mode;
+use rollbackd::domain::decision::ONE_OF_MANY;
 use rollbackd::ledger::record::parse_rfc3339;
 
 /// What came of runs.
@@ -123,7 +124,10 @@ fn judge_bad_left(sim: &mut Sim, fleet: usize, page: &Page, outcome: &mut Outcom
     let spent =
         page.history.rollbacks().len() >= usize::try_from(sim.scenario.rollbacks_max).unwrap();
     let by_hand = sim.scenario.mode != Mode::Automatic;
-    if told && (by_hand || spent || no_way_back || underway) || is_good || no_way_back {
+    let narrow = sim.scenario.is_narrow(version);
+    let one_of_many = page.told.iter().any(|reason| reason.starts_with(ONE_OF_MANY));
+    let left = by_hand || spent || no_way_back || underway || narrow || one_of_many;
+    if told && left || is_good || no_way_back {
         outcome.told += 1;
         return;
     }

@@ -39,6 +39,10 @@ use end::Outcome;
 use run::run;
 use scenario::Kind;
 
+/// As in the binary: a run allocates more than anything else.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Without optimisation, some seconds.
 const RUNS: u64 = 200;
 

@@ -44,7 +44,7 @@ fn beat(sim: &mut Sim, inbox: &mpsc::Sender<Message>) {
         for worker in &world.workers {
             beats.push(Heartbeat {
                 fleet: world.fleet.clone(),
-                worker_id: worker.id.clone(),
+                worker_id: worker.id.to_string(),
                 version: worker.version.parse().unwrap(),
                 draining: worker.draining,
                 active_sessions: worker.sessions.len() as u64,

@@ -28,6 +28,9 @@ pub(crate) struct Broken {
 pub(crate) enum Rule {
     EvidenceIsReal,
     HealthyStays,
+    NarrowStays,
+    SliceIsReal,
+    FewAtOnce,
     BadIsNotPromoted,
     AbleBeforeDrain,
     OnlyTheBadDrain,
@@ -54,6 +57,9 @@ impl Rule {
         match self {
             Self::EvidenceIsReal => "a rollback rests on failures that really happened",
             Self::HealthyStays => "a healthy version is not rolled back",
+            Self::NarrowStays => "what one agent alone fails is not rolled back",
+            Self::SliceIsReal => "a fix forward names what fails",
+            Self::FewAtOnce => "of fleets that regress at once, it takes back only a few",
             Self::BadIsNotPromoted => "a version whose failures were seen is not promoted",
             Self::AbleBeforeDrain => "nothing drains before the good version can carry the load",
             Self::OnlyTheBadDrain => "only the bad version's workers are asked to drain",
@@ -108,6 +114,14 @@ fn check_event(sim: &mut Sim, fleet: &str, page: &mut Page, record: &Record) {
         "rollout.decided" => page.decided = Some(record.clone()),
         "rollback.returned" if record.result == "roll_back" => {
             page.returned = Some(record.clone());
+        }
+        "rollout.fix_forward" => {
+            page.told.push(text(record, "reason").to_owned());
+            rollbacks::check_fix_forward(sim, record);
+        }
+        "rollout.regressed" => {
+            let at = rollbackd::ledger::record::parse_rfc3339(&record.timestamp).unwrap();
+            page.regressed_at = Some(at.as_millis());
         }
         "rollout.held"
         | "rollout.escalated"

@@ -1,15 +1,13 @@
 //! What must hold of a choice, of each step after it, and of a promotion.
 
-use std::collections::BTreeMap;
-
 use rollbackd::ledger::record::{Record, parse_rfc3339};
 use serde_json::Value;
 
 use crate::book::{Page, Told, text};
 use crate::rules::{Rule, is_paused, second_of};
-use crate::scenario::Kind;
+use crate::scenario::{AGENTS, Kind, Quality};
 use crate::sim::Sim;
-use crate::world::{Sums, World};
+use crate::world::{ByVersion, Sums, World};
 
 /// Seconds that may lie between what a look saw and the record it led to: two ticks of 10 s, a
 /// query that hangs, a ledger that is slow.
@@ -18,6 +16,12 @@ const SEEN_SECONDS: i64 = 75;
 /// The ceiling and the tolerance of the rule.
 const CEILING: f64 = 0.05;
 const TOLERANCE: f64 = 1.5;
+
+/// How the reason of a rollback by the value rule begins.
+const OVER_LIMIT: &str = "a value is over rollback_above";
+
+/// Regressions within so long count as at once; a minute less than they do by default.
+const AT_ONCE_MILLIS: i64 = 9 * 60_000;
 
 /// A rollback begins: to whom, on whose word, by which evidence.
 pub(crate) fn take_choice(sim: &mut Sim, fleet: &str, page: &mut Page, record: &Record) {
@@ -81,10 +85,17 @@ fn check_own_choice(sim: &mut Sim, fleet: &str, page: &Page, told: &Told, record
     if page.own_rollbacks > sim.scenario.rollbacks_max {
         sim.breaks(Rule::LimitHolds, format!("{} of them", page.own_rollbacks));
     }
+    check_few_at_once(sim, page, record);
     let decided = page.decided.as_ref().filter(|d| d.version.as_deref() == Some(&*told.bad));
     let Some(decided) = decided else {
         return sim.breaks(Rule::EvidenceIsReal, format!("no decision on {}", told.bad));
     };
+    if text(decided, "reason").starts_with(OVER_LIMIT) {
+        if sim.scenario.quality(&told.bad) != Quality::Broken {
+            sim.breaks(Rule::EvidenceIsReal, text_of_value(&told.bad, decided));
+        }
+        return;
+    }
     let rollout = page.history.rollouts().values().find(|r| r.candidate.as_str() == told.bad);
     let since = rollout.map_or(0, |rollout| second_of(rollout.started_at.as_millis()));
     let Some(world) = sim.world_of(fleet) else { return };
@@ -109,7 +120,45 @@ fn check_own_choice(sim: &mut Sim, fleet: &str, page: &Page, told: &Told, record
         sim.breaks(Rule::EvidenceIsReal, text.clone());
     }
     if !sim.scenario.is_bad(&told.bad) && (convicted || sim.scenario.kind == Kind::Dark) {
-        sim.breaks(Rule::HealthyStays, text);
+        sim.breaks(Rule::HealthyStays, text.clone());
+    }
+    // Where something was not seen, it is wide.
+    let (seen, (rest, rest_failed)) = (sim.scenario.intensity == 0, bad.rest);
+    // Most of the traffic, and not enough failures for ten to one against a spotless control.
+    let fine = rest * 2 > bad.started + 20 && rest_failed <= 4;
+    if sim.scenario.is_narrow(&told.bad) && convicted && seen && fine {
+        sim.breaks(
+            Rule::NarrowStays,
+            format!("{text}; without {} {rest_failed} of {rest}", AGENTS[1]),
+        );
+    }
+}
+
+fn text_of_value(version: &str, decided: &Record) -> String {
+    format!(
+        "{version} was never over a limit for long; the record says {}",
+        text(decided, "reason")
+    )
+}
+
+/// What holds of how many fleets regressed when one of them is taken back.
+fn check_few_at_once(sim: &mut Sim, page: &Page, record: &Record) {
+    let at = parse_rfc3339(&record.timestamp).unwrap().as_millis();
+    let others = sim.book.fleets.values().chain([page]).filter_map(|page| page.regressed_at);
+    let recent = others.filter(|regressed| at - regressed < AT_ONCE_MILLIS).count();
+    if recent > 3 {
+        let text = format!("{recent} of {} fleets regressed", sim.worlds.len());
+        sim.breaks(Rule::FewAtOnce, text);
+    }
+}
+
+/// What holds of a regression that is called narrow.
+pub(crate) fn check_fix_forward(sim: &mut Sim, record: &Record) {
+    let version = record.version.clone().unwrap_or_default();
+    let slice = &record.extra["narrow"]["slice"];
+    let real = slice["label"] == "agent" && slice["value"] == AGENTS[1];
+    if !real || !sim.scenario.is_narrow(&version) {
+        sim.breaks(Rule::SliceIsReal, format!("{version}: {slice}"));
     }
 }
 
@@ -185,9 +234,8 @@ pub(crate) fn take_step(sim: &mut Sim, fleet: &str, told: &mut Told, record: &Re
 /// Whether enough good workers were there at some second that the last look can have seen.
 fn was_able(good: &str, needed: u64, world: &World) -> bool {
     let from = usize::try_from((world.second - SEEN_SECONDS).max(0)).unwrap();
-    let able = |second: &BTreeMap<&'static str, u32>| {
-        u64::from(second.get(good).copied().unwrap_or(0)) >= needed
-    };
+    let able =
+        |second: &ByVersion<u32>| u64::from(second.get(good).copied().unwrap_or(0)) >= needed;
     world.able[from.min(world.able.len())..].iter().any(able)
 }
 

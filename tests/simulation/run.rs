@@ -70,7 +70,12 @@ fn worlds(scenario: &Scenario) -> Vec<World> {
     let world = |region: &&'static str| {
         let mut world = World::new(region);
         for version in crate::scenario::VERSIONS {
-            world.failing.insert(version, if scenario.is_bad(version) { 600 } else { 5 });
+            let failing = match (scenario.is_bad(version), scenario.is_narrow(version)) {
+                (_, true) => [5, 900],
+                (true, false) => [600; 2],
+                (false, false) => [5; 2],
+            };
+            world.failing.insert(version, failing);
         }
         (0..scenario.good_workers).for_each(|_| world.start("v1", false));
         world

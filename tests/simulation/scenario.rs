@@ -10,10 +10,13 @@ use rollbackd::rules::{self, RuleSet};
 use crate::random::Random;
 
 /// The regions, of which a scenario takes the first so many. Each is a fleet.
-pub(crate) const REGIONS: [&str; 3] = ["ap", "eu", "us"];
+pub(crate) const REGIONS: [&str; 6] = ["ap", "eu", "us", "af", "me", "sa"];
 
 /// The versions there are, in the order in which they are deployed.
 pub(crate) const VERSIONS: [&str; 3] = ["v1", "v2", "v3"];
+
+/// The agents that sessions belong to. A narrow regression is the second one's.
+pub(crate) const AGENTS: [&str; 2] = ["sales", "billing"];
 
 /// What kind of runs: the same world, with other things going wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +25,31 @@ pub(crate) enum Kind {
     Storm,
     /// Healthy versions, whole workers, and data that is missing, stale or broken.
     Dark,
+}
+
+/// What a version shows to the value rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Quality {
+    /// Below every limit.
+    Fine,
+    /// Above `rollback_above` again and again, and never for as long as the rule says.
+    Spikes,
+    /// Above `escalate_above`.
+    Poor,
+    /// Above `rollback_above`.
+    Broken,
+}
+
+impl Quality {
+    /// The value at a second.
+    pub(crate) fn at(self, second: i64) -> f64 {
+        match self {
+            Self::Spikes if second % 90 < 6 => 9.0,
+            Self::Fine | Self::Spikes => 1.0,
+            Self::Poor => 3.0,
+            Self::Broken => 9.0,
+        }
+    }
 }
 
 /// What a seed stands for.
@@ -33,6 +61,10 @@ pub(crate) struct Scenario {
     pub(crate) fleets: usize,
     /// Whether v2 and v3 fail most of their sessions.
     pub(crate) bad: [bool; 2],
+    /// Whether v2, where it is bad, fails the sessions of one agent only.
+    pub(crate) narrow: bool,
+    /// What v2 shows to the value rule.
+    pub(crate) quality: Quality,
     /// The second at which v3 comes, if it does.
     pub(crate) third_at: Option<i64>,
     /// The version before leaves when a new one comes.
@@ -71,8 +103,10 @@ impl Scenario {
         let third_at = random.in_1000(250) && storm;
         Self {
             kind,
-            fleets: [1, 1, 1, 1, 1, 1, 2, 2, 2, 3][index(random, 10)],
+            fleets: [1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 3, 3, 3, 6][index(random, 16)],
             bad: [random.in_1000(700) && storm, random.in_1000(500)],
+            narrow: random.in_1000(150),
+            quality: quality(storm, random),
             third_at: third_at.then(|| 140 + i64::try_from(random.below(80)).unwrap()),
             cutover: random.in_1000(500),
             good_workers: 2 + random.below(3),
@@ -100,6 +134,16 @@ impl Scenario {
         self.bad[0] && version == "v2" || self.bad[1] && version == "v3"
     }
 
+    /// The versions of which one agent's sessions fail.
+    pub(crate) fn is_narrow(&self, version: &str) -> bool {
+        self.narrow && self.bad[0] && version == "v2"
+    }
+
+    /// What a version shows to the value rule.
+    pub(crate) fn quality(&self, version: &str) -> Quality {
+        if version == "v2" { self.quality } else { Quality::Fine }
+    }
+
     /// The config entry of this scenario.
     pub(crate) fn config(&self) -> FleetConfig {
         let mut config = fixed().0.clone();
@@ -118,6 +162,15 @@ impl Scenario {
 
 fn index(random: &mut Random, end: u64) -> usize {
     usize::try_from(random.below(end)).unwrap()
+}
+
+fn quality(storm: bool, random: &mut Random) -> Quality {
+    match random.below(20) {
+        0..3 => Quality::Spikes,
+        3 if storm => Quality::Poor,
+        4 if storm => Quality::Broken,
+        _ => Quality::Fine,
+    }
 }
 
 fn mode(random: &mut Random) -> Mode {
@@ -162,6 +215,12 @@ groups:
         live: live
         ceiling: 5%
         tolerance: 1.5x
+        narrow_by: [agent]
+      - name: Slow
+        value: max by (region, version) (latency)
+        escalate_above: 2
+        rollback_above: 6
+        for: 40s
 ";
 
 /// The config entry and the rules, read once.

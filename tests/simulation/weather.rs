@@ -15,8 +15,9 @@ pub(crate) fn happen(sim: &mut Sim) {
     if sim.second == sim.scenario.faults_until {
         clear_up(sim);
     }
-    let Sim { worlds, random, .. } = sim;
+    let Sim { worlds, random, scenario, second, .. } = sim;
     for world in worlds {
+        world.values.insert("v2", scenario.quality.at(*second));
         world.tick(random);
     }
     sim.second += 1;

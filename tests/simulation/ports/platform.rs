@@ -80,7 +80,7 @@ impl Platform for Orchestrator {
         let act = |sim: &mut Sim, fleet: usize| {
             let mut wrong = Vec::new();
             for worker in &mut sim.worlds[fleet].workers {
-                if drain.workers.contains(&worker.id) {
+                if drain.workers.iter().any(|id| **id == *worker.id) {
                     if worker.version != drain.version.as_str() {
                         wrong.push(worker.id.clone());
                     }

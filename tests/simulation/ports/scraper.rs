@@ -8,14 +8,18 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use rollbackd::adapters::prometheus::series_of;
+use rollbackd::config::FleetConfig;
 use rollbackd::domain::time::Timestamp;
 use rollbackd::ports::metrics::{MetricError, MetricSource, RangeQuery, Series};
-use rollbackd::rules::query::{FleetQueries, SessionQueries};
+use rollbackd::rules::query::{self, FleetQueries, SessionQueries};
 use tokio::time::sleep;
 
-use crate::scenario::{self, fixed};
+use crate::scenario::{self, AGENTS, fixed};
 use crate::sim::{BEGIN, Shared, Sim, point};
-use crate::world::Shown;
+use crate::world::{ByAgent, ByVersion, Scrape, Shown};
+
+/// The rules' interval: what is asked again is asked for a later one.
+const TICK: Duration = Duration::from_secs(10);
 
 pub(crate) struct Scraper(pub(crate) Shared);
 
@@ -26,6 +30,12 @@ enum Asked {
     Sum(fn(&Shown) -> u32),
     /// A gauge, averaged over each window.
     Mean(fn(&Shown) -> u32),
+    /// A count over each window, by agent.
+    SumBySlice(fn(&Shown) -> ByAgent),
+    /// A gauge, averaged over each window, by agent.
+    MeanBySlice(fn(&Shown) -> ByAgent),
+    /// What a value rule asks for, at each time.
+    Value,
     /// A series for each worker, now.
     Workers,
     /// A gauge, now.
@@ -55,23 +65,35 @@ fn find(query: &RangeQuery) -> Asked {
         &config.by,
         &config.version_label,
     );
-    let rule = &rules.groups[0].sessions[0];
+    let group = &rules.groups[0];
+    let rule = &group.sessions[0];
     let all = SessionQueries::new(rule, &config.by, &config.version_label, query.step);
+    let slices = SessionQueries::by_slice(rule, &config.by, &config.version_label, query.step);
+    let FleetConfig { workers, by, version_label, .. } = config;
+    let value = query::value(&group.values[0], workers, by, version_label, group.interval);
     // Whether the query tells what is new from what a Prometheus that lost its past sees first.
     let knows_new = query.expr.contains("and on () group(last_over_time(started[600s]");
     let is = |expr: &Option<String>| expr.as_ref() == Some(&query.expr);
     match &query.expr {
         expr if *expr == fleet.workers => Asked::Workers,
         expr if *expr == fleet.unreachable => Asked::Unreachable,
-        expr if *expr == all.started && knows_new => Asked::Sum(|shown| shown.started),
-        expr if *expr == all.failed && knows_new => Asked::Sum(|shown| shown.failed),
-        expr if *expr == all.started => Asked::Sum(|shown| shown.started + shown.again.0),
-        expr if *expr == all.failed => Asked::Sum(|shown| shown.failed + shown.again.1),
+        expr if *expr == all.started && knows_new => Asked::Sum(|shown| total(shown.started)),
+        expr if *expr == all.failed && knows_new => Asked::Sum(|shown| total(shown.failed)),
+        expr if *expr == all.started => {
+            Asked::Sum(|shown| total(shown.started) + total(shown.again.0))
+        }
+        expr if *expr == all.failed => {
+            Asked::Sum(|shown| total(shown.failed) + total(shown.again.1))
+        }
+        expr if *expr == slices.started => Asked::SumBySlice(|shown| shown.started),
+        expr if *expr == slices.failed => Asked::SumBySlice(|shown| shown.failed),
+        expr if *expr == value => Asked::Value,
         _ if is(&all.dropped) => Asked::Sum(|shown| shown.dropped),
         _ if is(&all.died) => Asked::Sum(|shown| shown.died),
-        _ if is(&all.live) => Asked::Mean(|shown| shown.live),
+        _ if is(&all.live) => Asked::Mean(|shown| total(shown.live)),
+        _ if is(&slices.live) => Asked::MeanBySlice(|shown| shown.live),
         _ if is(&fleet.draining) => Asked::Now(|shown| shown.draining),
-        _ if is(&fleet.live) => Asked::Now(|shown| shown.live),
+        _ if is(&fleet.live) => Asked::Now(|shown| total(shown.live)),
         expr => panic!("the simulation does not know the query {expr}"),
     }
 }
@@ -88,10 +110,13 @@ pub(crate) enum Kind {
 
 /// The kind of a query.
 pub(crate) fn kind_of(query: &RangeQuery) -> Kind {
-    let one = Shown { started: 1, failed: 2, live: 3, ..Shown::default() };
+    let one = Shown { started: [1, 0], failed: [2, 0], live: [3, 0], ..Shown::default() };
     match asked(query) {
         Asked::Workers => Kind::Workers,
-        Asked::Unreachable => Kind::Other,
+        // The memory run's world tells no slices apart: what is convicted there is wide.
+        Asked::Unreachable | Asked::Value | Asked::SumBySlice(_) | Asked::MeanBySlice(_) => {
+            Kind::Other
+        }
         Asked::Sum(count) | Asked::Mean(count) | Asked::Now(count) => match count(&one) {
             1 => Kind::Started,
             2 => Kind::Failed,
@@ -99,6 +124,10 @@ pub(crate) fn kind_of(query: &RangeQuery) -> Kind {
             _ => Kind::Other,
         },
     }
+}
+
+fn total(by_agent: ByAgent) -> u32 {
+    by_agent.iter().sum()
 }
 
 type Rows = BTreeMap<(usize, &'static str, String), Vec<(Timestamp, f64)>>;
@@ -116,28 +145,53 @@ fn answer(sim: &Sim, query: &RangeQuery, asked: Asked) -> Vec<Series> {
             };
             match asked {
                 Asked::Sum(count) | Asked::Mean(count) => {
-                    let mut sums: BTreeMap<&'static str, f64> = BTreeMap::new();
-                    for (version, shown) in world.window(second, step / 1000).flatten() {
-                        *sums.entry(version).or_default() += f64::from(count(shown));
+                    let mut sums = ByVersion::<f64>::default();
+                    for (version, shown) in world.window(second, step / 1000).flat_map(Scrape::iter)
+                    {
+                        *sums.of(version) += f64::from(count(shown));
                     }
                     let seconds = (step / 1000) as f64;
                     let part = if matches!(asked, Asked::Mean(_)) { seconds } else { 1.0 };
-                    for (version, sum) in sums {
+                    for (version, sum) in sums.iter() {
                         add(version, String::new(), sum / part);
                     }
                 }
+                Asked::SumBySlice(count) | Asked::MeanBySlice(count) => {
+                    let mut sums = ByVersion::<ByAgent>::default();
+                    for (version, shown) in world.window(second, step / 1000).flat_map(Scrape::iter)
+                    {
+                        let sums = sums.of(version);
+                        (0..AGENTS.len()).for_each(|agent| sums[agent] += count(shown)[agent]);
+                    }
+                    let mean = matches!(asked, Asked::MeanBySlice(_));
+                    let part = if mean { (step / 1000) as f64 } else { 1.0 };
+                    for (version, sums) in sums.iter() {
+                        for (agent, sum) in AGENTS.into_iter().zip(sums) {
+                            add(version, agent.to_owned(), f64::from(*sum) / part);
+                        }
+                    }
+                }
+                Asked::Value => {
+                    let fresh = 2 * step / 1000;
+                    for (version, shown) in world.at(second).into_iter().flat_map(Scrape::iter) {
+                        let mut scrapes = world.window(second, fresh);
+                        if scrapes.any(|s| s.get(version).is_some_and(|s| !s.workers.is_empty())) {
+                            add(version, String::new(), shown.value);
+                        }
+                    }
+                }
                 Asked::Workers => {
-                    for (version, shown) in world.at(second).into_iter().flatten() {
-                        shown.workers.iter().for_each(|id| add(version, id.clone(), 1.0));
+                    for (version, shown) in world.at(second).into_iter().flat_map(Scrape::iter) {
+                        shown.workers.iter().for_each(|id| add(version, id.to_string(), 1.0));
                     }
                 }
                 Asked::Now(count) => {
-                    for (version, shown) in world.at(second).into_iter().flatten() {
+                    for (version, shown) in world.at(second).into_iter().flat_map(Scrape::iter) {
                         add(version, String::new(), f64::from(count(shown)));
                     }
                 }
                 Asked::Unreachable => {
-                    for (version, shown) in world.at(second).into_iter().flatten() {
+                    for (version, shown) in world.at(second).into_iter().flat_map(Scrape::iter) {
                         add(version, String::new(), f64::from(shown.unreachable));
                     }
                 }
@@ -150,7 +204,8 @@ fn answer(sim: &Sim, query: &RangeQuery, asked: Asked) -> Vec<Series> {
             ("region".to_owned(), sim.worlds[fleet].region.to_owned()),
         ]);
         if !id.is_empty() {
-            labels.insert("worker_id".to_owned(), id);
+            let told_by = if matches!(asked, Asked::Workers) { "worker_id" } else { "agent" };
+            labels.insert(told_by.to_owned(), id);
         }
         Series { labels, points }
     };
@@ -285,6 +340,13 @@ impl MetricSource for Scraper {
             return Ok(Vec::new());
         }
         let mut sim = self.0.lock().unwrap();
+        // What a cache on the way kept of the same question, asked some ticks ago.
+        let old = if sim.fault(2) { 1 + sim.random.below(8) } else { 0 };
+        let kept = query.step.max(TICK) * u32::try_from(old).unwrap();
+        let query = RangeQuery { start: query.start - kept, end: query.end - kept, ..query };
+        if old > 0 {
+            sim.say(|| format!("an answer {} s old", kept.as_secs()));
+        }
         let series = answer(&sim, &query, asked);
         if !damage {
             return Ok(series);
