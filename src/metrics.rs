@@ -7,6 +7,7 @@
 //! here fails after [`Metrics::new`].
 
 mod families;
+mod process;
 mod refused;
 mod states;
 
@@ -54,6 +55,8 @@ impl AlertResult {
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// Under names of their own, without the prefix.
+    process: Registry,
     families: Families,
 }
 
@@ -65,7 +68,8 @@ impl Metrics {
     /// Only when a name stands here twice or is not a name.
     pub fn new(version: &str, revision: &str) -> prometheus::Result<Self> {
         let registry = Registry::new_custom(Some("rollbackd".to_owned()), None)?;
-        let metrics = Self { families: Families::register(&registry)?, registry };
+        let families = Families::register(&registry)?;
+        let metrics = Self { registry, process: Registry::new(), families };
         with(&metrics.families.build_info, &[version, revision], |gauge| gauge.set(1.0));
         // A counter that exists at 0 shows its first step.
         for result in AlertResult::ALL {
@@ -89,18 +93,22 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// Where further collectors may register; `rollbackd_` is put before their names.
-    #[must_use]
-    pub fn registry(&self) -> &Registry {
-        &self.registry
+    /// Also says what this process takes, which started at `started_at`.
+    ///
+    /// # Errors
+    /// When it does already.
+    pub fn with_process(self, started_at: Timestamp) -> prometheus::Result<Self> {
+        process::register(&self.process, started_at)?;
+        Ok(self)
     }
 
     /// Everything in Prometheus' text format, of the type [`CONTENT_TYPE`].
     ///
     /// # Errors
-    /// When a collector registered elsewhere is unsound.
+    /// When a collector is unsound.
     pub fn encode(&self) -> prometheus::Result<String> {
-        TextEncoder::new().encode_to_string(&self.registry.gather())
+        let families = [self.registry.gather(), self.process.gather()].concat();
+        TextEncoder::new().encode_to_string(&families)
     }
 
     /// A rule judged one candidate.
@@ -325,131 +333,4 @@ fn forget<B: MetricVecBuilder>(vec: &MetricVec<B>, gone: impl Fn(&str, &str) -> 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn series(metrics: &Metrics, containing: &str) -> Vec<String> {
-        let text = metrics.encode().unwrap();
-        let lines = text.lines().filter(|line| !line.starts_with('#') && line.contains(containing));
-        lines.map(str::to_owned).collect()
-    }
-
-    #[test]
-    fn every_metric_has_the_prefix_and_is_there_once_used() {
-        let metrics = Metrics::new("1.2.3", "abc").unwrap();
-        metrics.evaluated("sessions/Failing", "healthy");
-        metrics.evaluation_finished(Timestamp::from_millis(1_500), Duration::from_millis(20));
-        metrics.query_finished(Duration::from_millis(5), false);
-        metrics.set_session_failure_ratio("voice", "v2", 0.25);
-        metrics.set_evidence_log10("voice", "v2", "sessions/Failing", 1.5);
-        metrics.set_evidence_threshold_log10("voice", 3.3);
-        metrics.set_rollout_state("voice", "v2", "observing");
-        metrics.set_rollback_state("voice", Some(("v2", "starting")));
-        metrics.set_seen("voice", "v2", 2.0, 7.0);
-        metrics.rollback_finished("voice", "clean");
-        metrics.rollback_step_finished("draining", Duration::from_secs(90));
-        metrics.set_draining_sessions("voice", "v2", 4.0);
-        metrics.set_last_good_ready("voice", true);
-        metrics.set_denied_workers("voice", "v2", 1);
-        metrics.set_ledger_failing(true);
-        metrics.set_ledger_verified();
-        metrics.set_breaker(true, 4);
-        metrics.notice_finished("cdevents", "sent");
-        metrics.records_appended(2);
-        for want in [
-            r#"rollbackd_build_info{revision="abc",version="1.2.3"} 1"#,
-            r#"rollbackd_evaluations_total{rule="sessions/Failing",verdict="healthy"} 1"#,
-            "rollbackd_evaluation_duration_seconds_count 1",
-            "rollbackd_query_duration_seconds_count 1",
-            "rollbackd_query_failures_total 1",
-            r#"rollbackd_session_failure_ratio{fleet="voice",version="v2"} 0.25"#,
-            r#"rollbackd_evidence_log10{fleet="voice",rule="sessions/Failing",version="v2"} 1.5"#,
-            r#"rollbackd_rollout_state{fleet="voice",state="observing",version="v2"} 1"#,
-            r#"rollbackd_evidence_threshold_log10{fleet="voice"} 3.3"#,
-            r#"rollbackd_rollback_state{fleet="voice",state="starting",version="v2"} 1"#,
-            r#"rollbackd_workers{fleet="voice",version="v2"} 2"#,
-            r#"rollbackd_live_sessions{fleet="voice",version="v2"} 7"#,
-            r#"rollbackd_rollbacks_total{fleet="voice",outcome="clean"} 1"#,
-            r#"rollbackd_rollback_step_duration_seconds_count{step="draining"} 1"#,
-            r#"rollbackd_draining_sessions{fleet="voice",version="v2"} 4"#,
-            r#"rollbackd_last_good_ready{fleet="voice"} 1"#,
-            r#"rollbackd_denied_workers{fleet="voice",version="v2"} 1"#,
-            "rollbackd_ledger_failing 1",
-            "rollbackd_ledger_verified 1",
-            "rollbackd_breaker_open 1",
-            "rollbackd_regressed_fleets 4",
-            r#"rollbackd_alerts_received_total{result="malformed"} 0"#,
-            r#"rollbackd_notices_total{outcome="sent",to="cdevents"} 1"#,
-            "rollbackd_ledger_records_total 2",
-            "rollbackd_last_evaluation_timestamp_seconds 1.5",
-        ] {
-            assert_eq!(series(&metrics, want), [want]);
-        }
-    }
-
-    #[test]
-    fn a_state_is_shown_alone_and_only_while_there_is_one() {
-        let metrics = Metrics::new("1", "a").unwrap();
-        metrics.set_rollback_state("voice", Some(("v2", "starting")));
-        metrics.set_rollback_state("chat", Some(("v2", "stuck")));
-        metrics.set_rollback_state("voice", Some(("v2", "draining")));
-        let state = |fleet, state| {
-            format!(r#"rollbackd_rollback_state{{fleet="{fleet}",state="{state}",version="v2"}} 1"#)
-        };
-        let shown = series(&metrics, "rollbackd_rollback_state");
-        assert_eq!(shown, [state("chat", "stuck"), state("voice", "draining")]);
-        metrics.set_rollback_state("voice", None);
-        assert_eq!(series(&metrics, "rollbackd_rollback_state"), [state("chat", "stuck")]);
-
-        metrics.set_rollout_state("voice", "v3", "suspect");
-        metrics.set_evidence_log10("voice", "v3", "sessions/Failing", 1.5);
-        metrics.keep_rollouts("voice", |version| version == "v3");
-        assert_eq!(series(&metrics, "rollbackd_rollout_state").len(), 1);
-        metrics.keep_rollouts("voice", |_| false);
-        assert_eq!(series(&metrics, "rollbackd_rollout_state"), [""; 0]);
-        assert_eq!(series(&metrics, "rollbackd_evidence_log10"), [""; 0]);
-    }
-
-    #[test]
-    fn a_rollout_is_in_one_state_at_a_time() {
-        let metrics = Metrics::new("1", "a").unwrap();
-        metrics.set_rollout_state("voice", "v2", "observing");
-        metrics.set_rollout_state("voice", "v3", "observing");
-        metrics.set_rollout_state("voice", "v2", "promoted");
-        let want = [
-            r#"rollbackd_rollout_state{fleet="voice",state="observing",version="v3"} 1"#,
-            r#"rollbackd_rollout_state{fleet="voice",state="promoted",version="v2"} 1"#,
-        ];
-        assert_eq!(series(&metrics, "rollout_state"), want);
-    }
-
-    #[test]
-    fn series_go_when_what_they_are_about_goes() {
-        let metrics = Metrics::new("1", "a").unwrap();
-        for fleet in ["voice", "chat"] {
-            for version in ["v1", "v2"] {
-                metrics.set_session_failure_ratio(fleet, version, 0.1);
-                metrics.set_evidence_log10(fleet, version, "g/a", 0.1);
-                metrics.set_evidence_log10(fleet, version, "g/b", 0.1);
-                metrics.set_rollout_state(fleet, version, "observing");
-                metrics.set_draining_sessions(fleet, version, 1.0);
-            }
-            metrics.set_last_good_ready(fleet, true);
-            metrics.rollback_finished(fleet, "clean");
-        }
-        metrics.evaluated("g/b", "healthy");
-
-        metrics.forget_version("voice", "v2");
-        let left = series(&metrics, r#"fleet="voice""#);
-        assert_eq!(left.iter().filter(|line| line.contains("v2")).count(), 0, "{left:?}");
-        assert_eq!(left.len(), 7, "{left:?}");
-
-        metrics.forget_fleet("voice");
-        assert_eq!(series(&metrics, r#"fleet="voice""#).len(), 0);
-        assert_eq!(series(&metrics, r#"fleet="chat""#).len(), 12);
-
-        metrics.forget_rule("g/b");
-        assert_eq!(series(&metrics, "g/b").len(), 0);
-        assert_eq!(series(&metrics, "g/a").len(), 2);
-    }
-}
+mod tests;

@@ -178,6 +178,11 @@ class Checker:
         listed = set(re.findall(r"^\| `rollbackd_(\w+)` \|", page, re.MULTILINE))
         for name in sorted(listed ^ set(self.own_metrics())):
             yield f"docs/metrics.md and src/metrics differ in rollbackd_{name}"
+        process = (self.root / "src/metrics/process.rs").read_text()
+        own = set(re.findall(r'::new\("(process_\w+)"|gauge\("(process_\w+)"', process))
+        names = {name for pair in own for name in pair if name}
+        for name in sorted(names ^ set(re.findall(r"^\| `(process_\w+)` \|", page, re.MULTILINE))):
+            yield f"docs/metrics.md and src/metrics/process.rs differ in {name}"
 
     def own_metrics(self) -> list[str]:
         """Names of rollbackd's own metrics, without their prefix."""

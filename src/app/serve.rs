@@ -19,6 +19,7 @@ use crate::http::{self, Doors, Limits, Shared};
 use crate::ledger::verify::{ChainVerifier, Trust};
 use crate::metrics::Metrics;
 use crate::notices::{self, Told, cdevents::Source};
+use crate::ports::Clock;
 use crate::ports::inbox::{Message, Refusal};
 use crate::ports::metrics::MetricSource;
 use crate::ports::platform::Platform;
@@ -60,7 +61,9 @@ pub(super) fn load(path: &Path) -> anyhow::Result<(Config, RuleSet)> {
 pub(super) async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let (config, rules) = load(&args.config)?;
     let _lock = if args.read_only { None } else { Some(lock(&config.ledger)?) };
-    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), env!("ROLLBACKD_REVISION"))?;
+    let clock = Arc::new(SystemClock);
+    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), env!("ROLLBACKD_REVISION"))?
+        .with_process(clock.now())?;
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("failed to listen on {}", config.listen))?;
@@ -72,7 +75,6 @@ pub(super) async fn serve(args: &RunArgs) -> anyhow::Result<()> {
     let (ledger, signer) = open_ledger(&config, args.read_only).await?;
     let trust = Trust::EndingWith(signer.public_key().to_owned());
     let ledger = Arc::new(ledger);
-    let clock = Arc::new(SystemClock);
     let limits = Limits::default();
     let (stopping, is_stopping) = watch::channel(false);
     let router = http::router(Shared {
