@@ -7,10 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::Figure;
 use super::scripted::{BINARY, Process, Rollbackd, free_port, http, memory_mb, wait};
 
-#[path = "../../tests/it/support/history.rs"]
-mod history;
-
-use history::Run;
+use super::support::history::{self, Run};
 
 /// Scrapes in an hour.
 const HOUR: u64 = 3600 / history::SCRAPE_SECONDS;

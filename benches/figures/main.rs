@@ -12,9 +12,13 @@
 
 mod backtest;
 mod evidence;
+mod page;
 mod process;
 mod scripted;
 mod streams;
+#[path = "../../tests/it/support/mod.rs"]
+#[expect(dead_code, reason = "the tests need more of it")]
+mod support;
 mod tick;
 mod webhook;
 
@@ -46,13 +50,14 @@ fn millis(time: Duration) -> String {
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
-    let all: [(&str, Measure); 6] = [
+    let all: [(&str, Measure); 7] = [
         ("evidence", evidence::figures),
         ("tick", tick::figures),
         ("webhook", webhook::figures),
         ("process", process::figures),
         ("backtest", backtest::figures),
         ("streams", streams::figures),
+        ("page", page::figures),
     ];
     println!("| figure | measured | goal |\n| --- | --- | --- |");
     for (name, figures) in all {

@@ -3,17 +3,18 @@
 //! Each stream is read by a thread of its own, which then loads `/` as the page's script does.
 
 use std::fmt::Write as _;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::mpsc::{Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Figure;
 use super::scripted::{Rollbackd, http, serve, wait};
 
 const BROWSERS: usize = 200;
 const ACTS: usize = 10;
-const WINDOW: Duration = Duration::from_secs(20);
+/// Between two acts.
+const PAUSE: Duration = Duration::from_secs(2);
 
 const FLEETS: &str = "  - { name: voice, workers: worker_info, drain: { manifest: {} } }\n";
 const RULES: &str = r"
@@ -42,14 +43,17 @@ fn answer() -> String {
     )
 }
 
-/// Follows for ever: tells how late each record came, and loads the page when something changed.
+/// Follows for ever: tells how late each record came, and loads the page when something changed,
+/// over one more connection that is kept, as browsers do.
 fn browse(port: u16, late_ms: &Sender<i64>) {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let connect = || TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let mut stream = connect();
     stream
         .write_all(
             b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n",
         )
         .unwrap();
+    let mut page = BufReader::new(connect());
     for line in BufReader::new(stream).lines() {
         let Ok(line) = line else { return };
         let Some(data) = line.strip_prefix("data: ") else { continue };
@@ -60,9 +64,29 @@ fn browse(port: u16, late_ms: &Sender<i64>) {
                 // The bench may be over.
                 let _over = late_ms.send(now_ms() - at.as_millisecond());
             }
-            None => drop(http(port, "GET", "/", "")),
+            None if load(&mut page).is_none() => return,
+            None => {}
         }
     }
+}
+
+/// One page over a connection that is kept; `None` when rollbackd has gone.
+fn load(page: &mut BufReader<TcpStream>) -> Option<()> {
+    page.get_mut().write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").ok()?;
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        page.read_line(&mut line).ok().filter(|read| *read > 0)?;
+        let line = line.trim_end().to_ascii_lowercase();
+        if let Some(value) = line.strip_prefix("content-length: ") {
+            length = value.parse().ok()?;
+        }
+        if line.is_empty() {
+            break;
+        }
+    }
+    assert!(length > 1000, "a page of {length} bytes");
+    page.read_exact(&mut vec![0; length]).ok()
 }
 
 fn evaluations(port: u16) -> u64 {
@@ -87,7 +111,7 @@ pub(super) fn figures() -> Vec<Figure> {
         std::thread::spawn(move || browse(port, &late_ms));
     }
     std::thread::sleep(Duration::from_secs(2));
-    let before = evaluations(at.port);
+    let (before, began) = (evaluations(at.port), Instant::now());
     let mut worst = 0;
     for act in 0..ACTS {
         let name = if act % 2 == 0 { "pause" } else { "resume" };
@@ -97,12 +121,12 @@ pub(super) fn figures() -> Vec<Figure> {
         for _ in 0..BROWSERS {
             worst = worst.max(lateness.recv_timeout(Duration::from_secs(30)).unwrap());
         }
-        std::thread::sleep(WINDOW / u32::try_from(ACTS).unwrap());
+        std::thread::sleep(PAUSE);
     }
-    let began = evaluations(at.port);
-    std::thread::sleep(WINDOW);
-    let seen = evaluations(at.port) - began;
-    assert!(began > before, "it evaluates");
+    // To the whole second: each interval has one evaluation, shortly after its beginning.
+    let seconds = began.elapsed().as_secs() + 1;
+    std::thread::sleep(Duration::from_secs(seconds).saturating_sub(began.elapsed()));
+    let seen = evaluations(at.port) - before;
     vec![
         Figure {
             what: "a record to its event at the last of 200 browsers, all on one core (worst of 10)",
@@ -110,9 +134,9 @@ pub(super) fn figures() -> Vec<Figure> {
             goal: "200 ms",
         },
         Figure {
-            what: "evaluations in 20 s at an interval of 1 s, with these 200 browsers",
-            measured: format!("{seen}"),
-            goal: "20",
+            what: "evaluations meanwhile, at an interval of 1 s",
+            measured: format!("{seen} in {seconds} s"),
+            goal: "one a second",
         },
     ]
 }

@@ -59,6 +59,7 @@ async fn a_whole_rollback_is_watched_on_the_page() {
             .await;
     let browser = Browser::start().await;
     browser.look(1280, 900, "light").await;
+    browser.forget().await;
     browser.client.goto(&fleet.url("/")).await.unwrap();
     browser.until_it_says("voice is steady").await;
     report_weight_and_paint(&browser).await;

@@ -92,6 +92,11 @@ impl Browser {
         self.own("Emulation.setEmulatedMedia", json!({ "features": features })).await;
     }
 
+    /// As if it had never been here.
+    pub(crate) async fn forget(&self) {
+        self.own("Network.clearBrowserCache", json!({})).await;
+    }
+
     pub(crate) async fn without_javascript(&self) {
         self.own("Emulation.setScriptExecutionDisabled", json!({ "value": true })).await;
     }
