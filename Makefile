@@ -1,7 +1,7 @@
 .DEFAULT_GOAL := help
 VENV := $(or $(ROLLBACKD_VENV),.venv)
 PREFIX := /usr
-.PHONY: help build install demo test bench reliability fuzz fmt lint bench-detection
+.PHONY: help build install demo test bench reliability fuzz deny fmt lint bench-detection
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -40,6 +40,9 @@ reliability: ## Break what can break, many times: the table in RELIABILITY.md
 
 fuzz: ## Give every reader of foreign bytes ten million inputs, guided by coverage
 	@scripts/fuzz
+
+deny: ## Check the crates: licences, bans, sources and advisories
+	@scripts/deny
 
 fmt: ## Format Rust and Python
 	cargo fmt
