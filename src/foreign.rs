@@ -14,21 +14,23 @@ use crate::domain::template;
 use crate::domain::time::Timestamp;
 use crate::domain::version::Version;
 use crate::http::foreign as http;
+use crate::ledger::checkpoint::{Checkpoint, SignedCheckpoint};
 use crate::ledger::event;
 use crate::ledger::record::Record;
 use crate::ledger::verify::{ChainVerifier, Signatures, Trust};
 use crate::membership::{MembershipVerifier, python_repr, sign_membership};
 use crate::rules;
-use crate::signing::canonical_json;
+use crate::signing::{Signer, canonical_json};
 use crate::yaml::Problem;
 
 /// Takes any bytes.
 pub type Reader = fn(&[u8]);
 
 /// The readers by name, as `fuzz/` and `scripts/fuzz` know them.
-pub const READERS: [(&str, Reader); 10] = [
+pub const READERS: [(&str, Reader); 12] = [
     ("rules", read_rules),
     ("config", read_config),
+    ("web", read_web_config),
     ("webhook", http::read_webhook),
     ("heartbeat", http::read_heartbeat),
     ("order", http::read_order),
@@ -37,6 +39,7 @@ pub const READERS: [(&str, Reader); 10] = [
     ("ledger", ledger::foreign::read_file),
     ("log", ledger::foreign::read_log),
     ("token", read_token),
+    ("note", read_note),
 ];
 
 /// A rule file.
@@ -56,6 +59,28 @@ fn read_config(bytes: &[u8]) {
     let parsed = config::parse::parse(text, Path::new("rollbackd.yml"));
     placed(text, &parsed.problems);
     assert!(parsed.config.is_some() || !parsed.problems.is_empty(), "refused without a word");
+}
+
+/// A web config file.
+fn read_web_config(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Err(problems) = config::web::parse(text, Path::new("web.yml")) {
+        placed(text, &problems);
+        assert!(!problems.is_empty(), "refused without a word");
+    }
+}
+
+/// A checkpoint. Nobody signs one by chance, and what is signed again verifies.
+fn read_note(bytes: &[u8]) {
+    let Ok(note) = std::str::from_utf8(bytes) else { return };
+    let Ok(read) = SignedCheckpoint::read(note) else { return };
+    let signer = Signer::from_seed(&[9; 32]);
+    assert!(read.verify([signer.public_key()]).is_err(), "a signature was guessed");
+    let size = read.size();
+    let own = Checkpoint::new(&"ab".repeat(32), size, &"cd".repeat(32)).sign(&signer);
+    let own =
+        SignedCheckpoint::read(&own).and_then(|own| own.verify([signer.public_key()]).cloned());
+    assert_eq!(own.map(|own| own.size).ok(), Some(size), "its own note is not read");
 }
 
 /// Every problem is somewhere in the file, and says something.

@@ -192,3 +192,30 @@ impl Row<'_> {
         self.cells?.get(&at).copied()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::parse::parse;
+
+    #[test]
+    fn an_answer_for_another_time_shows_no_worker() {
+        let text = r#"
+listen: 127.0.0.1:0
+prometheus: { url: "http://127.0.0.1:9090" }
+rule_files: [unused.yml]
+ledger: sqlite:unused.db
+signing_key_file: unused.key
+fleets: [{ name: voice, version_label: version, workers: info, drain: { manifest: {} } }]
+"#;
+        let config = parse(text, Path::new("test.yml")).config.unwrap().fleets.remove(0);
+        let at = |seconds: i64| Timestamp::from_millis(seconds * 1000);
+        let labels = BTreeMap::from([("version".to_owned(), "v1".to_owned())]);
+        let workers = vec![Series { labels, points: vec![(at(60), 1.0)] }];
+        let answer = FleetAnswer { workers, ..FleetAnswer::default() };
+        assert_eq!(fleets_at(&config, &answer, at(60)).len(), 1);
+        assert_eq!(fleets_at(&config, &answer, at(90)), Seen::new(), "a cache has kept it");
+    }
+}

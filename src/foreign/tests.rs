@@ -20,6 +20,7 @@ static SEEDS: LazyLock<BTreeMap<&str, Vec<Vec<u8>>>> = LazyLock::new(|| {
     let of = |name| match name {
         "rules" => [files("tests/fixtures/rules"), files("rules")].concat(),
         "config" => files("tests/fixtures/config"),
+        "web" => files("tests/fixtures/web"),
         _ => files(&format!("fuzz/seeds/{name}")),
     };
     READERS.iter().map(|(name, _)| (*name, of(*name))).collect()
