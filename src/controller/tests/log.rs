@@ -1,6 +1,7 @@
 //! What is logged: each thing once, when it is recorded, with the fields that it is found by.
 
 use std::io::{self, Write};
+use std::sync::Once;
 
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -30,6 +31,13 @@ impl MakeWriter<'_> for Paper {
 
 impl Paper {
     fn begin(&self) -> tracing::subscriber::DefaultGuard {
+        // Else a test on another thread, which listens to nothing, may be the first to come by a
+        // place that logs, and switch it off for all.
+        static LISTENING: Once = Once::new();
+        LISTENING.call_once(|| {
+            let nowhere = tracing_subscriber::fmt().with_writer(io::sink).finish();
+            tracing::subscriber::set_global_default(nowhere).unwrap();
+        });
         let json = tracing_subscriber::fmt().json().flatten_event(true).without_time();
         tracing::subscriber::set_default(json.with_writer(self.clone()).finish())
     }
