@@ -17,6 +17,7 @@ mod cells;
 mod compare;
 mod curves;
 mod figures;
+mod one_setting;
 mod peers;
 mod report;
 

@@ -12,10 +12,14 @@ use super::cells::{
 };
 use super::compare::{Compared, Speed};
 use super::figures::{Figure, Outage};
+use super::one_setting;
 use super::peers::{LIMITS, PEERS, Setting, WINDOWS, grid};
 
 const BEGIN: &str = "<!-- make bench-detection writes from here -->";
 const END: &str = "<!-- to here -->";
+
+/// Where the charts begin, left of the lowest rate, as log10.
+const LEGEND_LOG10: f64 = -2.1;
 
 /// All that was measured.
 pub(crate) struct Run<'a> {
@@ -44,7 +48,7 @@ pub(crate) fn markdown(run: &Run<'_>) -> String {
     reached(run, &mut text);
     healthy(run, &mut text);
     speeds(run, &mut text);
-    one_setting(run, &mut text);
+    one_setting::write(run, &mut text);
     faster(run, &mut text);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let took = run.took.as_secs();
@@ -124,7 +128,7 @@ fn head(text: &mut String, first: &[&str]) {
     writeln!(text, "| {} |\n|{}", columns.join(" | "), " --- |".repeat(columns.len())).unwrap();
 }
 
-fn seconds(ticks: u8) -> f64 {
+pub(crate) fn seconds(ticks: u8) -> f64 {
     f64::from(ticks) * TICK_SECONDS
 }
 
@@ -209,65 +213,8 @@ fn faster(run: &Run<'_>, text: &mut String) {
     text.push_str("\nWhich cells, and with which settings: [detection.csv](detection.csv).\n\n");
 }
 
-/// Each peer with one setting for everything: the one that is faster than rollbackd in most cells,
-/// and the one that finds the most, of those with no more false rollbacks over all cells.
-fn one_setting(run: &Run<'_>, text: &mut String) {
-    let sum = |of: &dyn Fn(&Healthy) -> usize| -> usize {
-        run.healthy.iter().map(|(_, cell)| of(cell)).sum()
-    };
-    let allowed = sum(&|cell| cell.rollbackd);
-    let found = run.compared.iter().filter(|cell| cell.rollbackd.ticks[0].is_some()).count();
-    writeln!(
-        text,
-        "\n### One setting for all\n\nWho runs a peer sets it once. Of the settings with no more \
-         false rollbacks over all {} healthy rollouts than rollbackd ({allowed}), the one that is \
-         faster in most of the {} cells, and the one that finds half of the bad rollouts in most \
-         (rollbackd: {found}):\n\n| peer | setting | found | faster | equal | slower or never \
-         |\n| --- | --- | --- | --- | --- | --- |",
-        sum(&|cell| cell.runs),
-        run.compared.len(),
-    )
-    .unwrap();
-    let mut first = 0;
-    for peer in PEERS {
-        let next = first + grid(peer).len();
-        let fair = (first..next).filter(|n| sum(&|cell| cell.peers[*n]) <= allowed);
-        let scored: Vec<(usize, [usize; 3])> = fair.map(|n| (n, score(run, n))).collect();
-        first = next;
-        let fastest = scored.iter().max_by_key(|(_, [found, faster, _])| (*faster, *found));
-        let broadest = scored.iter().max_by_key(|(_, [found, faster, _])| (*found, *faster));
-        let (Some(fastest), Some(broadest)) = (fastest, broadest) else {
-            writeln!(text, "| {} | none has as few | | | | |", peer.name()).unwrap();
-            continue;
-        };
-        let both = if fastest.0 == broadest.0 { &[fastest][..] } else { &[fastest, broadest] };
-        for (number, [found, faster, equal]) in both {
-            let slower = run.compared.len() - faster - equal;
-            let setting = setup(&run.settings[*number]);
-            let name = peer.name();
-            writeln!(text, "| {name} | {setting} | {found} | {faster} | {equal} | {slower} |")
-                .unwrap();
-        }
-    }
-    text.push('\n');
-}
-
-/// In how many cells a setting finds half of the bad rollouts, finds them sooner than rollbackd,
-/// and at the same time.
-fn score(run: &Run<'_>, setting: usize) -> [usize; 3] {
-    let count = |fits: &dyn Fn(u8, u8) -> bool| {
-        let pairs = run.compared.iter().map(|c| (c.medians[setting], c.rollbackd.median()));
-        pairs.filter(|(peer, own)| fits(*peer, *own)).count()
-    };
-    [
-        count(&|peer, _| peer != NEVER),
-        count(&|peer, own| peer < own),
-        count(&|peer, own| peer == own && own != NEVER),
-    ]
-}
-
 /// A setting in words.
-fn setup(setting: &Setting) -> String {
+pub(crate) fn setup(setting: &Setting) -> String {
     let time = |ticks: usize| format!("{} s", ticks as f64 * TICK_SECONDS);
     let over = |of, window: usize, limit: usize| {
         let of = format!("{of:?}").to_lowercase();
@@ -324,9 +271,15 @@ fn picture(run: &Run<'_>) -> String {
             let (name, points) = (name.to_owned(), own.clone());
             lines.push(Line { name, ink: Ink::Candidate, stroke, points });
         }
+        // Nothing to see: room for the legend, and the same x axis for every chart.
+        for point in [(LEGEND_LOG10, 1.0), (2.0, 1.0)] {
+            let (name, stroke) = (String::new(), Stroke::Dashed);
+            lines.push(Line { name, ink: Ink::Faint, stroke, points: vec![point] });
+        }
         let power = |log10: f64| {
             let value = 10_f64.powf(log10);
-            if value < 10.0 { format!("{value:.1}") } else { format!("{value:.0}") }
+            let digits = if value < 0.1 { 2 } else { usize::from(value < 10.0) };
+            format!("{value:.digits$}")
         };
         let title = format!("{factor} times the usual failures: seconds until half are taken back");
         svg(&Chart {

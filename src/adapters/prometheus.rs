@@ -1,7 +1,7 @@
 //! Counts from servers that speak Prometheus' HTTP API: Thanos, Mimir and `VictoriaMetrics` too.
 //!
 //! ```text
-//! range(query) ─► parts, each: round 1: server 1, server 2, … ─► backoff ─► round 2 … ─► the last error
+//! range(query) ─► round 1: server 1, server 2, … ─► backoff ─► round 2 … ─► the last error
 //!                   └► POST api/v1/query_range, no redirects, bounded answer ─► answer::parse
 //! ```
 //! **Invariant:** whatever is not a complete answer is an error. Only a server that looked
@@ -9,8 +9,6 @@
 
 mod answer;
 mod metadata;
-mod parts;
-
 /// The series in an answer's body, as [`PrometheusSource`] reads it; for benchmarks.
 #[doc(hidden)]
 #[must_use]
@@ -209,16 +207,12 @@ impl PrometheusSource {
 
 impl MetricSource for PrometheusSource {
     async fn range(&self, query: RangeQuery) -> Result<Vec<Series>, MetricError> {
-        let mut answers = Vec::new();
-        for part in parts::of(&query) {
-            let began = Instant::now();
-            let answer = self.ask_all(&part).await;
-            if let Some(observer) = &self.observer {
-                observer(began.elapsed(), answer.is_ok());
-            }
-            answers.push(answer?);
+        let began = Instant::now();
+        let answer = self.ask_all(&query).await;
+        if let Some(observer) = &self.observer {
+            observer(began.elapsed(), answer.is_ok());
         }
-        Ok(parts::join(answers))
+        answer
     }
 }
 

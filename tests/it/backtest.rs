@@ -2,6 +2,8 @@
 
 use std::path::Path;
 use std::process::Output;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -205,19 +207,16 @@ async fn a_server_that_limits_samples_is_asked_for_less_until_it_answers() {
     );
 }
 
-/// Passes on to a Prometheus what is asked of the time until then.
-async fn knows_until(url: &str, last: u64) -> String {
-    type Door = (reqwest::Client, String, u64);
+/// Passes on to a Prometheus until it has answered so often.
+async fn leaves_after(url: &str, answers: u32) -> String {
+    type Door = (reqwest::Client, String, Arc<AtomicU32>);
     async fn pass(
-        State((client, url, last)): State<Door>,
+        State((client, url, left)): State<Door>,
         uri: axum::http::Uri,
         body: Bytes,
     ) -> Result<Bytes, StatusCode> {
-        let text = std::str::from_utf8(&body).unwrap();
-        let end = text.split('&').find_map(|field| field.strip_prefix("end=")).unwrap();
-        if end.parse::<f64>().unwrap() > last as f64 {
-            return Err(StatusCode::BAD_GATEWAY);
-        }
+        let taken = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+        taken.map_err(|_| StatusCode::BAD_GATEWAY)?;
         let asked = client
             .post(format!("{url}{}", uri.path()))
             .header("content-type", "application/x-www-form-urlencoded")
@@ -225,7 +224,7 @@ async fn knows_until(url: &str, last: u64) -> String {
         let answer = asked.send().await.map_err(|_| StatusCode::BAD_GATEWAY)?;
         answer.bytes().await.map_err(|_| StatusCode::BAD_GATEWAY)
     }
-    let door: Door = (client(), url.to_owned(), last);
+    let door: Door = (client(), url.to_owned(), Arc::new(AtomicU32::new(answers)));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let router = Router::new().fallback(pass).with_state(door);
@@ -237,7 +236,8 @@ async fn knows_until(url: &str, last: u64) -> String {
 async fn what_was_replayed_before_prometheus_went_away_is_kept_and_marked_as_partial() {
     let begin = begin();
     let server = prometheus(begin, &["eu"], &[]).await;
-    let leaving = knows_until(&server.url, begin + 6 * 3600).await;
+    // The first part takes 8 answers of 9, and the pasts of two rollouts 5 each.
+    let leaving = leaves_after(&server.url, 9 + 10).await;
     let setup = Setup::new(&leaving, begin);
     let whole = begin.to_string();
     let to = (begin + 6 * 3600 + 1800).to_string();

@@ -111,32 +111,6 @@ fn status(line: &'static str) -> Reply {
 }
 
 #[tokio::test]
-async fn a_long_range_is_asked_for_in_parts_of_which_each_has_its_time() {
-    let of = |at: i64| {
-        ok(&format!(
-            r#"{{"status":"success","data":{{"resultType":"matrix","result":[{{"metric":{{"version":"v1"}},"values":[[{at},"1"]]}}]}}}}"#
-        ))
-    };
-    let day = RangeQuery { end: Timestamp::from_millis(15_000 * 120), ..query() };
-    let server = FakeServer::start(vec![of(15), of(465), of(915), of(1365)]).await;
-    let source = PrometheusSource::new(settings(&[&server])).unwrap();
-    let whole = source.range(day.clone()).await.unwrap();
-    assert_eq!(whole.len(), 1, "{whole:?}");
-    let times: Vec<f64> = whole[0].points.iter().map(|(at, _)| at.as_seconds()).collect();
-    assert_eq!(times, [15.0, 465.0, 915.0, 1365.0]);
-    let asked =
-        ["start=15&end=450&", "start=465&end=900&", "start=915&end=1350&", "start=1365&end=1800&"];
-    for (sent, part) in server.seen().iter().zip(asked) {
-        assert!(sent.contains(part), "{part}: {sent}");
-    }
-    // Half an answer is none.
-    let server = FakeServer::start(vec![of(15), status("422 Unprocessable Entity")]).await;
-    let source = PrometheusSource::new(settings(&[&server])).unwrap();
-    assert!(source.range(day).await.is_err());
-    assert_eq!(server.seen().len(), 2, "and nothing more is asked");
-}
-
-#[tokio::test]
 async fn an_empty_answer_is_an_answer() {
     let server = FakeServer::start(vec![ok(EMPTY)]).await;
     assert_eq!(ask(settings(&[&server])).await, Ok(vec![]));
