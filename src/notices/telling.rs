@@ -65,28 +65,24 @@ impl Log {
 
 /// Keeps Alertmanager told of what is so, until the controller is gone.
 pub async fn tell_alertmanager<N: Notifier>(notifier: N, mut from: Told) {
+    if !has_looked(&mut from).await {
+        return;
+    }
     let (mut board, mut log) = (Board::default(), Log::default());
     let (mut due, mut pause) = (Instant::now(), PAUSE);
     loop {
         let now = from.clock.now();
         let current = Arc::clone(&from.view.borrow_and_update());
         let news = board.update(alerts(&current, now), now);
-        if current.ready && (news || Instant::now() >= due) && !board.is_empty() {
-            match notifier.post("/api/v2/alerts", &[], board.payload(now)).await {
-                Ok(()) => {
-                    log.taken("alertmanager");
-                    from.metrics.notice_finished("alertmanager", "sent");
-                    (due, pause) = (Instant::now() + RESEND, PAUSE);
-                }
-                Err(error) => {
-                    log.failed("alertmanager", &error);
-                    from.metrics.notice_finished("alertmanager", "failed");
-                    due = Instant::now() + pause;
-                    pause = (pause * 2).min(PAUSE_MAX);
-                }
-            }
-        } else if Instant::now() >= due {
-            due = Instant::now() + RESEND;
+        if news || Instant::now() >= due {
+            let told = if board.is_empty() {
+                Ok(())
+            } else {
+                tell(&notifier, board.payload(now), &mut log, &from.metrics).await
+            };
+            let next = if told.is_ok() { RESEND } else { pause };
+            pause = if told.is_ok() { PAUSE } else { (pause * 2).min(PAUSE_MAX) };
+            due = Instant::now() + next;
         }
         let gone = tokio::select! {
             changed = from.view.changed() => changed.is_err(),
@@ -97,6 +93,28 @@ pub async fn tell_alertmanager<N: Notifier>(notifier: N, mut from: Told) {
         }
         sleep(GATHER).await;
     }
+}
+
+/// Posts alerts once.
+async fn tell<N: Notifier>(
+    notifier: &N,
+    alerts: Vec<u8>,
+    log: &mut Log,
+    metrics: &Metrics,
+) -> Result<(), NotifyError> {
+    let told = notifier.post("/api/v2/alerts", &[], alerts).await;
+    match &told {
+        Ok(()) => log.taken("alertmanager"),
+        Err(error) => log.failed("alertmanager", error),
+    }
+    metrics.notice_finished("alertmanager", if told.is_ok() { "sent" } else { "failed" });
+    told
+}
+
+/// Waits until rollbackd has looked: nothing is told of a ledger before it has been verified.
+/// `false`: the controller is gone.
+async fn has_looked(from: &mut Told) -> bool {
+    from.view.wait_for(|view| view.ready).await.is_ok()
 }
 
 /// Posts every event of the ledger once it is there, each in its turn, until the controller is
@@ -110,11 +128,8 @@ pub async fn tell_events<N: Notifier, L: Ledger>(
     inbox: mpsc::Sender<Message>,
     mut from: Told,
 ) {
-    // Nothing is told of a ledger before it has been verified.
-    while !from.view.borrow_and_update().ready {
-        if from.view.changed().await.is_err() {
-            return;
-        }
+    if !has_looked(&mut from).await {
+        return;
     }
     let mut told: Option<u64> = None;
     let mut events = Events { notifier, about, signer, inbox, from, log: Log::default() };

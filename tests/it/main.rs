@@ -22,6 +22,7 @@ mod kills;
 mod ledger;
 mod ledger_damage;
 mod membership;
+mod notices;
 mod operator;
 mod page;
 mod prometheus_faults;

@@ -8,10 +8,12 @@ use crate::domain::time::Timestamp;
 use crate::ledger::record::Draft;
 use crate::ports::view::FleetView;
 
-/// Answers from a script, then takes everything; remembers what it was sent.
+/// Answers from a script, then takes everything, but for the time in which it fails; remembers what
+/// it was sent.
 #[derive(Clone, Default)]
 struct Receiver {
     answers: Arc<Mutex<VecDeque<Result<(), NotifyError>>>>,
+    fails_until: Option<Instant>,
     bodies: Arc<Mutex<Vec<Value>>>,
 }
 
@@ -19,6 +21,11 @@ impl Receiver {
     fn answering(answers: impl IntoIterator<Item = Result<(), NotifyError>>) -> Self {
         let answers = Arc::new(Mutex::new(answers.into_iter().collect()));
         Self { answers, ..Self::default() }
+    }
+
+    /// One that answers 500 for so long, from now on.
+    fn failing_for(time: Duration) -> Self {
+        Self { fails_until: Some(Instant::now() + time), ..Self::default() }
     }
 
     /// The records it was sent events of.
@@ -36,6 +43,9 @@ impl Notifier for Receiver {
         body: Vec<u8>,
     ) -> Result<(), NotifyError> {
         self.bodies.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
+        if self.fails_until.is_some_and(|end| Instant::now() < end) {
+            return Err(NotifyError::Failed("HTTP 500".to_owned()));
+        }
         self.answers.lock().unwrap().pop_front().unwrap_or(Ok(()))
     }
 }
@@ -52,7 +62,7 @@ impl Clock for Epoch {
 struct Book(Arc<Mutex<Vec<Record>>>);
 
 impl Book {
-    fn add(&self, event: &str, target: &str, extra: Map<String, Value>) {
+    fn add(&self, event: &str, target: &str, extra: Map<String, Value>) -> u64 {
         let mut records = self.0.lock().unwrap();
         let seq = records.len() as u64 + 1;
         records.push(Record {
@@ -69,10 +79,11 @@ impl Book {
             key: String::new(),
             extra,
         });
+        seq
     }
 
-    fn rolled_back(&self) {
-        self.add("deployment.rolled_back", "voice", Map::new());
+    fn rolled_back(&self) -> u64 {
+        self.add("deployment.rolled_back", "voice", Map::new())
     }
 }
 
@@ -130,7 +141,11 @@ impl House {
 
     /// Time passes, as much as retries and pauses may take.
     async fn hours(&self, hours: u64) {
-        for _ in 0..hours * 60 {
+        self.minutes(hours * 60).await;
+    }
+
+    async fn minutes(&self, minutes: u64) {
+        for _ in 0..minutes {
             self.view.send_modify(|_| {});
             sleep(Duration::from_mins(1)).await;
         }
@@ -163,16 +178,23 @@ async fn what_was_there_before_the_first_start_is_not_told_and_what_follows_is()
 
 #[tokio::test(start_paused = true)]
 async fn a_receiver_that_fails_for_an_hour_gets_everything_once_and_in_order() {
-    let failing = || Err(NotifyError::Failed("HTTP 500".to_owned()));
-    let (book, receiver) = (Book::default(), Receiver::answering((0..60).map(|_| failing())));
-    let house = House::start(&book, &receiver);
+    let book = Book::default();
+    let house = House::start(&book, &Receiver::default());
     house.hours(1).await;
-    book.rolled_back();
-    book.add("deployment.completed", "voice", Map::new());
-    house.hours(3).await;
-    let seqs = receiver.seqs();
-    assert_eq!(seqs[..61], [2; 61], "the first one until it is taken");
-    assert_eq!(seqs[61..], [3]);
+    house.kill();
+    let receiver = Receiver::failing_for(Duration::from_hours(1));
+    let house = House::start(&book, &receiver);
+    let first = book.rolled_back();
+    let second = book.add("deployment.completed", "voice", Map::new());
+    house.minutes(59).await;
+    let tried = receiver.seqs();
+    assert!(tried.iter().all(|seq| *seq == first), "in order: {tried:?}");
+    assert!((60..70).contains(&tried.len()), "{} times in an hour", tried.len());
+    house.minutes(5).await;
+    let later = receiver.seqs().split_off(tried.len());
+    let taken = later.iter().filter(|seq| **seq == first).count();
+    assert!(taken <= 2 && later.ends_with(&[first, second]), "{later:?}");
+    assert_eq!(house.events().iter().filter(|event| *event == "notice.delivered").count(), 2);
     house.kill();
 }
 
@@ -218,8 +240,7 @@ async fn what_is_refused_for_good_holds_nothing_up_and_is_recorded() {
 
 #[tokio::test(start_paused = true)]
 async fn an_alertmanager_that_fails_for_an_hour_is_told_of_what_is_still_so() {
-    let failing = || Err(NotifyError::Failed("HTTP 500".to_owned()));
-    let receiver = Receiver::answering((0..40).map(|_| failing()));
+    let receiver = Receiver::failing_for(Duration::from_hours(1));
     let mut fleet = FleetView { fleet: "voice".to_owned(), ..FleetView::default() };
     fleet.holding = Some("Prometheus does not answer".to_owned());
     let fleets = [("voice".to_owned(), fleet)].into();
@@ -228,13 +249,16 @@ async fn an_alertmanager_that_fails_for_an_hour_is_told_of_what_is_still_so() {
     let told = Told { view: seen, clock: Arc::new(Epoch), metrics: metrics.clone() };
     let task = tokio::spawn(tell_alertmanager(receiver.clone(), told));
     sleep(Duration::from_hours(1)).await;
+    let tried = receiver.bodies.lock().unwrap().len();
+    assert!((60..70).contains(&tried), "{tried} times in an hour");
+    let encoded = metrics.encode().unwrap();
+    assert!(!encoded.contains(r#"outcome="sent""#), "{encoded}");
+    sleep(Duration::from_mins(2)).await;
+    let encoded = metrics.encode().unwrap();
+    assert!(encoded.contains(r#"rollbackd_notices_total{outcome="sent",to="alertmanager"}"#));
     let bodies = receiver.bodies.lock().unwrap().clone();
-    assert!(bodies.len() > 40, "it was taken after {} times", bodies.len());
-    assert!(bodies.len() < 120, "and not asked without end: {}", bodies.len());
     let held = |alert: &Value| alert["labels"]["alertname"] == "FleetHeld";
     assert!(bodies.last().unwrap().as_array().unwrap().iter().any(held), "{bodies:#?}");
-    let encoded = metrics.encode().unwrap();
-    assert!(encoded.contains(r#"rollbackd_notices_total{outcome="failed",to="alertmanager"} 40"#));
     drop(view);
     task.await.unwrap();
 }

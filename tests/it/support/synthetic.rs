@@ -31,11 +31,18 @@ pub(crate) struct Setup {
     pub(crate) observe_for: &'static str,
     /// How long a draining worker's sessions take to end.
     pub(crate) drains_in: Duration,
+    /// Further keys of the config.
+    pub(crate) further: serde_json::Map<String, Value>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { mode: "automatic", observe_for: "2m", drains_in: Duration::from_secs(6) }
+        Self {
+            mode: "automatic",
+            observe_for: "2m",
+            drains_in: Duration::from_secs(6),
+            further: serde_json::Map::new(),
+        }
     }
 }
 
@@ -283,7 +290,7 @@ fn write_config(directory: &Path, address: SocketAddr, prometheus: &str, setup: 
         "membership": { "secret_files": ["membership.secret"] },
     });
     // JSON is YAML.
-    let config = json!({
+    let mut config = json!({
         "listen": address,
         "prometheus": { "url": prometheus, "timeout": "5s" },
         "rule_files": ["rules.yml"],
@@ -291,6 +298,7 @@ fn write_config(directory: &Path, address: SocketAddr, prometheus: &str, setup: 
         "signing_key_file": "rollbackd.key",
         "fleets": [fleet],
     });
+    config.as_object_mut().unwrap().extend(setup.further.clone());
     write("rollbackd.yml", &config.to_string());
     let rule = json!({
         "name": "SessionsFailing",
