@@ -36,7 +36,7 @@ fn runs() -> Vec<Run> {
         let third = 12 * HOUR + number * HOUR;
         let run = |version, first, last, fails| {
             let fleet = fleet.clone();
-            Run { fleet, version, workers: 4, first, last, rate: 4.0, fails }
+            Run { fleet, version, tenant: "", workers: 4, first, last, rate: 4.0, fails }
         };
         [
             run("v1", 0, 9 * HOUR, 0.01),

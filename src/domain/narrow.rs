@@ -13,7 +13,7 @@ use super::share::Share;
 
 mod watch;
 
-pub use watch::{Part, SliceWatch, SlicedTick};
+pub use watch::{Part, SliceWatch, SlicedTick, is_clear};
 
 /// The least share of the excess failures that a slice must hold.
 const EXCESS_SHARE_MIN: f64 = 0.8;

@@ -274,10 +274,7 @@ async fn look_at_rule_by_slice(
     plan: &SlicePlan,
     unfinished: Option<Span>,
 ) -> Result<SliceAnswer, MetricError> {
-    let over = |span: Span| {
-        let FleetConfig { by, version_label, .. } = config;
-        count_over(source, SessionQueries::by_slice(rule, by, version_label, span.window), span)
-    };
+    let over = |span: Span| count_by_slice(source, config, rule, span);
     let if_any = |span: Option<Span>| async move {
         match span {
             Some(span) => over(span).await,
@@ -288,6 +285,18 @@ async fn look_at_rule_by_slice(
     let (ticks, unfinished, histories) =
         futures::try_join!(if_any(plan.ticks), if_any(unfinished), histories)?;
     Ok(SliceAnswer { ticks, unfinished, histories })
+}
+
+/// Asks one rule's counts by slice.
+pub(crate) async fn count_by_slice(
+    source: &impl MetricSource,
+    config: &FleetConfig,
+    rule: &SessionRule,
+    span: Span,
+) -> Result<RuleAnswer, MetricError> {
+    let FleetConfig { by, version_label, .. } = config;
+    let queries = SessionQueries::by_slice(rule, by, version_label, span.window);
+    count_over(source, queries, span).await
 }
 
 async fn look_at_values(

@@ -207,7 +207,7 @@ impl Subject<'_> {
     }
 
     /// What an answer has of candidate and baseline, by window.
-    fn read(self, answer: &RuleAnswer) -> BTreeMap<Timestamp, SlicedTick> {
+    pub(crate) fn read(self, answer: &RuleAnswer) -> BTreeMap<Timestamp, SlicedTick> {
         let mut ticks = BTreeMap::<Timestamp, SlicedTick>::new();
         let whole = |of: fn(u64) -> Counts| move |value: f64| of(count(value));
         let started = whole(|started| Counts { started, ..Counts::default() });

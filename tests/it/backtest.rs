@@ -30,7 +30,7 @@ fn begin() -> u64 {
 fn runs(fleet: &str) -> Vec<Run> {
     let run = |version, first, last, fails| {
         let fleet = fleet.to_owned();
-        Run { fleet, version, workers: 2, first, last, rate: 2.0, fails }
+        Run { fleet, version, tenant: "", workers: 2, first, last, rate: 2.0, fails }
     };
     vec![
         run("v1", 0, 2 * HOUR, 0.02),
@@ -80,6 +80,15 @@ impl Setup {
         setup.write("rollbackd.yml", &config.to_string());
         setup.write("rules.yml", &rules.to_string());
         setup
+    }
+
+    /// The same rules, by which what one agent or tenant fails alone is narrow.
+    fn narrow(self) -> Self {
+        let rules = std::fs::read_to_string(self.path().join("rules.yml")).unwrap();
+        let mut rules: Value = serde_json::from_str(&rules).unwrap();
+        rules["groups"][0]["regressions"][0]["narrow_by"] = json!(["agent", "tenant"]);
+        self.write("rules.yml", &rules.to_string());
+        self
     }
 
     fn write(&self, name: &str, text: &str) {
@@ -205,6 +214,108 @@ async fn a_server_that_limits_samples_is_asked_for_less_until_it_answers() {
         error.contains("nothing could be replayed") && error.contains("too many samples"),
         "{error}"
     );
+}
+
+/// v1 serves two tenants. v2 fails most of what tenant b's few sessions are; v3 fails for both.
+fn runs_by_tenant() -> Vec<Run> {
+    let run = |version, tenant, first, last, rate, fails| {
+        let fleet = "eu".to_owned();
+        Run { fleet, version, tenant, workers: 1, first, last, rate, fails }
+    };
+    vec![
+        run("v1", "a", 0, 6 * HOUR, 2.0, 0.01),
+        run("v1", "b", 0, 6 * HOUR, 0.5, 0.01),
+        run("v2", "a", 2 * HOUR, 2 * HOUR + HOUR / 3, 2.0, 0.01),
+        run("v2", "b", 2 * HOUR, 2 * HOUR + HOUR / 3, 0.5, 0.6),
+        run("v3", "a", 4 * HOUR, 4 * HOUR + HOUR / 3, 2.0, 0.2),
+        run("v3", "b", 4 * HOUR, 4 * HOUR + HOUR / 3, 0.5, 0.6),
+    ]
+}
+
+/// What was told of a version, last, and with which slice.
+fn told(found: &Value, version: &str) -> (String, Value) {
+    let mut rollouts = found["rollouts"].as_array().unwrap().iter();
+    let rollout = rollouts.find(|rollout| rollout["candidate"] == version).unwrap();
+    let last = rollout["decisions"].as_array().unwrap().last().unwrap();
+    (last["decision"].as_str().unwrap().to_owned(), last["slice"].clone())
+}
+
+#[tokio::test]
+async fn what_one_tenant_alone_fails_is_narrow_as_it_is_for_run() {
+    let begin = begin();
+    let runs = runs_by_tenant();
+    let server = Prometheus::with_history(|file| history::write(file, begin, &runs), &[]).await;
+    let setup = Setup::new(&server.url, begin).narrow();
+    let found = document(&setup.backtest(&["--format", "json"]).await);
+    let b = json!({ "label": "tenant", "value": "b" });
+    assert_eq!(told(&found, "v2"), ("fix_forward".to_owned(), b), "{found:#}");
+    assert_eq!(told(&found, "v3"), ("roll_back".to_owned(), Value::Null), "{found:#}");
+    let ends: Vec<_> = found["rollouts"].as_array().unwrap().iter().map(|r| &r["end"]).collect();
+    assert_eq!(ends, ["gone", "rolled back"], "{found:#}");
+    assert_eq!(found["partial"], false);
+    let ran = setup.backtest(&[]).await;
+    let out = text(&ran.stdout);
+    assert!(out.contains("tenant b holds") && out.contains("the rest: "), "{out}");
+    assert!(out.contains("1 rollout with a slice that fails alone"), "{out}");
+
+    // Without `narrow_by` it is the version as a whole.
+    let wide = Setup::new(&server.url, begin);
+    let found = document(&wide.backtest(&["--format", "json"]).await);
+    assert_eq!(told(&found, "v2").0, "roll_back");
+
+    // The server answers all but what is asked by slice.
+    let deaf = refuses(&server.url, "tenant").await;
+    let setup = Setup::new(&deaf, begin).narrow();
+    let ran = setup.backtest(&[]).await;
+    let out = text(&ran.stdout);
+    assert_eq!(ran.status.code(), Some(2), "{ran:?}");
+    assert!(out.contains("v2 after v1") && out.contains("rolled back after"), "{out}");
+    let partial = "PARTIAL: the slices of v2 of voice:eu could not be had, and what it fails";
+    assert!(out.contains(partial) && out.contains("422"), "{out}");
+}
+
+#[tokio::test]
+async fn slices_are_asked_for_in_as_many_parts_as_the_server_answers() {
+    let begin = begin();
+    let runs = runs_by_tenant();
+    let write = |file: &mut std::fs::File| history::write(file, begin, &runs);
+    let whole = Prometheus::with_history(write, &[]).await;
+    let want = Setup::new(&whole.url, begin).narrow().backtest(&["--format", "json"]).await;
+    let narrow = Prometheus::with_history(write, &["--query.max-samples=1200"]).await;
+    let found = Setup::new(&narrow.url, begin).narrow().backtest(&["--format", "json"]).await;
+    let (found, want) = (document(&found), document(&want));
+    assert_eq!(found["partial"], false, "{found:#}");
+    assert_eq!(found["rollouts"], want["rollouts"]);
+}
+
+/// Passes on to a Prometheus, but for queries that name a label.
+async fn refuses(url: &str, label: &'static str) -> String {
+    type Door = (reqwest::Client, String, &'static str);
+    async fn pass(
+        State((client, url, label)): State<Door>,
+        uri: axum::http::Uri,
+        body: Bytes,
+    ) -> Result<Bytes, StatusCode> {
+        if String::from_utf8_lossy(&body).contains(label) {
+            return Err(StatusCode::UNPROCESSABLE_ENTITY);
+        }
+        ask(&client, &format!("{url}{}", uri.path()), body).await
+    }
+    serve(Router::new().fallback(pass).with_state((client(), url.to_owned(), label))).await
+}
+
+async fn ask(client: &reqwest::Client, url: &str, body: Bytes) -> Result<Bytes, StatusCode> {
+    let asked =
+        client.post(url).header("content-type", "application/x-www-form-urlencoded").body(body);
+    let answer = asked.send().await.map_err(|_| StatusCode::BAD_GATEWAY)?;
+    answer.bytes().await.map_err(|_| StatusCode::BAD_GATEWAY)
+}
+
+async fn serve(router: Router) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    format!("http://{address}")
 }
 
 /// Passes on to a Prometheus until it has answered so often.

@@ -6,9 +6,9 @@
 
 use indicatif::ProgressBar;
 
-use super::replay::{Entry, Replay, Replayed};
+use super::replay::{Entry, Replay, Replayed, Wanted};
 use crate::domain::time::Timestamp;
-use crate::evaluate::plan::{self, Answer, GroupAnswer, GroupPlan, Plan, Span};
+use crate::evaluate::plan::{self, Answer, GroupAnswer, GroupPlan, Plan, RuleAnswer, Span};
 use crate::ports::metrics::{MetricError, MetricSource, RangeQuery};
 
 /// Looks asked for at once, to begin with. It bounds the memory that answers take.
@@ -86,35 +86,96 @@ async fn take(
             let past = past(source, replay.entry(), group, span).await?;
             replay.read_past(group, span, &past);
         }
-        replay.judge(&read, at);
+        replay.take_ticks(&read, at);
+        let mut judged = replay.judge(at);
+        loop {
+            slices(source, replay, (at, plan.seen.last)).await?;
+            // A conviction has its slices asked for; then it is known how broad it is.
+            if replay.examine(&mut judged) {
+                break;
+            }
+        }
+        replay.decide(judged, at);
     }
     Ok(())
 }
 
-/// The past of a rollout, in as many parts as it takes.
+/// What convicted candidates need by slice at a time. That the server refuses this alone makes
+/// what they fail wide, as it does for `run`.
+async fn slices(
+    source: &impl MetricSource,
+    replay: &mut Replay<'_>,
+    (at, last): (Timestamp, Timestamp),
+) -> Result<(), MetricError> {
+    for wanted in replay.slices_wanted(at, last) {
+        let entry = replay.entry();
+        let (past, ticks) = (
+            by_slice(source, entry, &wanted, wanted.past).await,
+            by_slice(source, entry, &wanted, wanted.ticks).await,
+        );
+        match past.and_then(|past| Ok((past, ticks?))) {
+            Ok((past, ticks)) => replay.read_slices(&wanted, &past, &ticks),
+            Err(error) if answers(source, at).await => replay.slices_refused(&wanted, &error),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+async fn by_slice(
+    source: &impl MetricSource,
+    entry: &Entry,
+    wanted: &Wanted,
+    span: Option<Span>,
+) -> Result<RuleAnswer, MetricError> {
+    let (group, place) = wanted.rule;
+    let rule = entry.groups.get(group).and_then(|group| group.sessions.get(place));
+    let mut whole = RuleAnswer::default();
+    if let (Some(span), Some(rule)) = (span, rule) {
+        let ask = async |span| plan::count_by_slice(source, &entry.config, rule, span).await;
+        in_parts(source, span, ask, |answer| whole.extend(answer)).await?;
+    }
+    Ok(whole)
+}
+
+/// The past of a rollout.
 async fn past(
     source: &impl MetricSource,
     entry: &Entry,
     group: usize,
     span: Span,
-) -> Result<Vec<plan::RuleAnswer>, MetricError> {
-    let mut parts = vec![span];
-    let mut whole: Vec<plan::RuleAnswer> = Vec::new();
+) -> Result<Vec<RuleAnswer>, MetricError> {
+    let mut whole: Vec<RuleAnswer> = Vec::new();
     let Some(rules) = entry.groups.get(group) else { return Ok(whole) };
-    while let Some(span) = parts.pop() {
+    let ask = async |span| {
         let histories = vec![span];
         let plan =
             GroupPlan { group, due: None, unfinished: None, histories, values: None, slices: None };
-        let answer = plan::look_at_group(source, &entry.config, rules, &plan).await;
-        match answer {
-            Ok(GroupAnswer { histories, .. }) => {
-                for (number, answer) in histories.into_iter().flatten().enumerate() {
-                    match whole.get_mut(number) {
-                        Some(known) => known.extend(answer),
-                        None => whole.push(answer),
-                    }
-                }
+        plan::look_at_group(source, &entry.config, rules, &plan).await
+    };
+    let take = |GroupAnswer { histories, .. }| {
+        for (number, answer) in histories.into_iter().flatten().enumerate() {
+            match whole.get_mut(number) {
+                Some(known) => known.extend(answer),
+                None => whole.push(answer),
             }
+        }
+    };
+    in_parts(source, span, ask, take).await?;
+    Ok(whole)
+}
+
+/// Asks for a span in as many parts as it takes.
+async fn in_parts<T>(
+    source: &impl MetricSource,
+    span: Span,
+    ask: impl AsyncFn(Span) -> Result<T, MetricError>,
+    mut take: impl FnMut(T),
+) -> Result<(), MetricError> {
+    let mut parts = vec![span];
+    while let Some(span) = parts.pop() {
+        match ask(span).await {
+            Ok(answer) => take(answer),
             Err(error) => {
                 let halves = span.halves();
                 if halves.is_none() || !answers(source, span.last).await {
@@ -124,7 +185,7 @@ async fn past(
             }
         }
     }
-    Ok(whole)
+    Ok(())
 }
 
 /// Whether the server answers the smallest question there is.

@@ -1,5 +1,9 @@
 //! One entry of the config, look by look, as the controller takes it.
 //!
+//! ```text
+//! discover ─► read_past ─► take_ticks ─► judge ─► (slices_wanted ─► examine) ─► decide
+//! ```
+//!
 //! Two things differ. In hindsight every tick has settled, so a look counts all ticks up to its
 //! own time and need not look ahead. And the past cannot be changed: a version that would have
 //! been rolled back goes on, and its sessions are counted as those a rollback would have saved.
@@ -8,20 +12,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::story::{End, Series, Story, Told};
+use self::fleet::Fleet;
+pub(super) use self::slices::Wanted;
+use super::story::{Series, Story};
 use crate::config::{FleetConfig, Mode};
 use crate::domain::breaker::{Breaker, Regressions};
-use crate::domain::decision::{Decision, ONE_OF_MANY, decide};
 use crate::domain::history::{Happening, Rollout};
-use crate::domain::rollback::{Rollback, State};
+use crate::domain::narrow::Breadth;
 use crate::domain::time::Timestamp;
 use crate::domain::version::Version;
-use crate::evaluate::answers::{self, Table, Values, VersionSeen};
-use crate::evaluate::judge::{Ahead, Judgement, judge, threshold_log10};
-use crate::evaluate::observed::{ABSENT_LOOKS_MAX, GroupWatch, Observed, observation_ticks};
+use crate::evaluate::answers::{self, Table, Values};
+use crate::evaluate::judge::{Judgement, threshold_log10};
 use crate::evaluate::plan::{Answer, Plan, RuleAnswer, Span};
 use crate::ports::metrics::MetricError;
 use crate::rules::{Group, RuleSet};
+
+mod fleet;
+mod slices;
 
 /// An entry of the config and the rules for it.
 pub(super) struct Entry {
@@ -56,7 +63,7 @@ impl Entry {
 }
 
 /// A fleet, a rollout of it, and what the rules say.
-type Judged = (String, Rollout, Judgement);
+pub(super) type Judged = (String, Rollout, Judgement);
 
 /// What came of one entry.
 pub(super) struct Replayed {
@@ -70,6 +77,8 @@ pub(super) struct Replayed {
     pub(super) reached: Option<Timestamp>,
     /// Why it went no further.
     pub(super) error: Option<MetricError>,
+    /// Candidates of which no slices could be had, and why.
+    pub(super) unsliced: Vec<String>,
 }
 
 /// An entry while it is replayed.
@@ -79,27 +88,7 @@ pub(super) struct Replay<'e> {
     stories: Vec<Story>,
     series: BTreeMap<(String, Version), Series>,
     reached: Option<Timestamp>,
-}
-
-/// One fleet while it is replayed.
-#[derive(Default)]
-struct Fleet {
-    observed: Observed,
-    /// Happenings so far.
-    seq: u64,
-    /// When each version was first seen, beginning with the lineage.
-    first_seen: BTreeMap<Version, Timestamp>,
-    /// Where the stories are of rollouts under observation.
-    open: BTreeMap<Version, usize>,
-    /// Where the stories are of versions that would have been rolled back, and run on.
-    on_the_run: BTreeMap<Version, OnTheRun>,
-}
-
-struct OnTheRun {
-    story: usize,
-    /// Group and rule whose sessions are counted.
-    rule: (usize, usize),
-    absent_looks: u32,
+    unsliced: Vec<String>,
 }
 
 /// A part of the time, as it was answered.
@@ -119,6 +108,7 @@ impl<'e> Replay<'e> {
             stories: Vec::new(),
             series: BTreeMap::new(),
             reached: None,
+            unsliced: Vec::new(),
         }
     }
 
@@ -139,6 +129,7 @@ impl<'e> Replay<'e> {
             series: self.series,
             reached: self.reached,
             error,
+            unsliced: self.unsliced,
         }
     }
 
@@ -203,8 +194,8 @@ impl<'e> Replay<'e> {
         }
     }
 
-    /// Takes the ticks up to `at`, and decides.
-    pub(super) fn judge(&mut self, part: &Part<'_>, at: Timestamp) {
+    /// Takes the ticks up to `at`.
+    pub(super) fn take_ticks(&mut self, part: &Part<'_>, at: Timestamp) {
         // The curves are of the first rule that counts sessions.
         let counting = self.entry.groups.iter().position(|group| !group.sessions.is_empty());
         for (group, span) in part.spans.iter().enumerate() {
@@ -224,11 +215,56 @@ impl<'e> Replay<'e> {
                 count(&mut self.series, &self.fleets, table, at);
             }
         }
+    }
+
+    /// What the rules say of every candidate.
+    pub(super) fn judge(&mut self, at: Timestamp) -> Vec<Judged> {
         let entry = self.entry;
-        let mut judged = Vec::new();
-        for (name, fleet) in &mut self.fleets {
-            judged.extend(fleet.judge(name, entry, at));
+        let fleets = self.fleets.iter_mut();
+        fleets.flat_map(|(name, fleet)| fleet.judge(name, entry, at)).collect()
+    }
+
+    /// What is to be asked by slice before it is known how broad the regressions are: up to `at`,
+    /// or on to `last` where it was asked before.
+    pub(super) fn slices_wanted(&mut self, at: Timestamp, last: Timestamp) -> Vec<Wanted> {
+        let entry = self.entry;
+        let fleets = self.fleets.iter_mut();
+        fleets.flat_map(|(name, fleet)| fleet.slices_wanted(name, entry, at, last)).collect()
+    }
+
+    /// Reads what was answered, of the past and of the ticks.
+    pub(super) fn read_slices(&mut self, wanted: &Wanted, past: &RuleAnswer, ticks: &RuleAnswer) {
+        if let Some(fleet) = self.fleets.get_mut(&wanted.fleet) {
+            fleet.read_slices(self.entry, wanted, past, ticks);
         }
+    }
+
+    /// The server answers, but not that: what is convicted counts as wide.
+    pub(super) fn slices_refused(&mut self, wanted: &Wanted, error: &MetricError) {
+        let Wanted { fleet: name, candidate, .. } = wanted;
+        let Some(fleet) = self.fleets.get_mut(name) else { return };
+        if fleet.refuse_slices(candidate) {
+            self.unsliced.push(format!(
+                "the slices of {candidate} of {name} could not be had, and what it fails counts \
+                 as wide: {error}"
+            ));
+        }
+    }
+
+    /// Whether what is convicted is narrow, by what was asked by slice; `false` if that was not
+    /// asked for yet, and must be now.
+    pub(super) fn examine(&mut self, judged: &mut [Judged]) -> bool {
+        for (name, rollout, judgement) in &mut *judged {
+            if let Some(fleet) = self.fleets.get_mut(name) {
+                fleet.examine(self.entry, rollout, judgement);
+            }
+        }
+        judged.iter().all(|(_, _, judgement)| judgement.breadth != Breadth::Unknown)
+    }
+
+    /// Does what the decision table says.
+    pub(super) fn decide(&mut self, judged: Vec<Judged>, at: Timestamp) {
+        let entry = self.entry;
         let one_of_many = entry.breaker.is_open(self.regressions(at));
         for (name, rollout, judgement) in judged {
             if let Some(fleet) = self.fleets.get_mut(&name) {
@@ -273,196 +309,5 @@ fn count(
                 series.entry(key).or_default().add(at, cell.counts);
             }
         }
-    }
-}
-
-impl Fleet {
-    /// Fills in when each version was first seen.
-    fn see(&mut self, versions: &mut BTreeMap<Version, VersionSeen>, at: Timestamp) {
-        for (version, seen) in versions {
-            if !seen.workers.is_empty() {
-                let first = *self.first_seen.entry(version.clone()).or_insert(at);
-                seen.first_seen = Some(first);
-            }
-        }
-    }
-
-    /// A version that would have been rolled back, was not, and is now followed by another one
-    /// while the version before it is gone: people kept it.
-    fn adopt_what_was_kept(
-        &mut self,
-        versions: &BTreeMap<Version, VersionSeen>,
-        stories: &mut [Story],
-        at: Timestamp,
-    ) {
-        let alive =
-            |version: &Version| versions.get(version).is_some_and(|v| !v.workers.is_empty());
-        let history = &self.observed.history;
-        if history.last_good().is_none_or(alive) {
-            return;
-        }
-        let is_new = |version: &&Version| {
-            alive(version)
-                && !history.denied().contains(*version)
-                && !history.rollouts().contains_key(*version)
-        };
-        let mut kept = history.denied().iter().filter(|version| alive(version));
-        let (Some(version), None) = (kept.next().cloned(), kept.next()) else { return };
-        if !versions.keys().any(|version| is_new(&version)) {
-            return;
-        }
-        if let Some(run) = self.on_the_run.remove(&version)
-            && let Some(story) = stories.get_mut(run.story)
-        {
-            story.kept = true;
-        }
-        self.apply(&Happening::Allowed { version: version.clone() }, at);
-        self.apply(&Happening::BaselineAdopted { version }, at);
-    }
-
-    /// Histories to be read, of rollouts that are not compared with their past yet.
-    fn unread(&self, entry: &Entry) -> Vec<(usize, Span)> {
-        let watches = self.observed.watches.values().flat_map(|watch| &watch.groups);
-        let unread = watches.filter(|(_, watch)| watch.rules.is_none());
-        let span = |(group, watch): (&usize, &GroupWatch)| {
-            let interval = entry.groups.get(*group)?.interval;
-            let FleetConfig { observe_for, history, .. } = entry.config;
-            let ticks = observation_ticks(observe_for, interval);
-            Some((*group, Span::history(watch.cursor, history, ticks)))
-        };
-        unread.filter_map(span).collect()
-    }
-
-    fn happen(
-        &mut self,
-        name: &str,
-        happening: &Happening,
-        at: Timestamp,
-        stories: &mut Vec<Story>,
-    ) {
-        self.apply(happening, at);
-        if let Happening::RolloutStarted { rollout } = happening {
-            self.open.insert(rollout.candidate.clone(), stories.len());
-            stories.push(Story::new(name, rollout));
-        }
-        if let Happening::RolloutEnded { candidate } = happening
-            && let Some(story) = self.open.remove(candidate)
-            && let Some(story) = stories.get_mut(story)
-        {
-            story.end = End::Gone { at };
-        }
-    }
-
-    /// What cannot follow what was before did not happen.
-    fn apply(&mut self, happening: &Happening, at: Timestamp) {
-        self.seq += 1;
-        if let Err(error) = self.observed.history.apply(self.seq, at, happening) {
-            tracing::debug!(%error, ?happening, "left out");
-        }
-    }
-
-    /// Counts the sessions of versions that would have been rolled back by now.
-    fn count_on(
-        &mut self,
-        name: &str,
-        (group, at): (usize, Timestamp),
-        tables: &[Table],
-        stories: &mut [Story],
-    ) {
-        let seen = &self.observed.seen;
-        self.on_the_run.retain(|version, run| {
-            let (of_group, of_rule) = run.rule;
-            let (Some(story), Some(table)) = (stories.get_mut(run.story), tables.get(of_rule))
-            else {
-                return true;
-            };
-            if of_group != group {
-                return true;
-            }
-            let alive = seen.get(version).is_some_and(|v| !v.workers.is_empty() || v.live > 0.0);
-            run.absent_looks = if alive { 0 } else { run.absent_looks + 1 };
-            if let Some(cell) = table.row(name, version).at(at) {
-                story.after.add(at, cell.counts, cell.dropped);
-            }
-            run.absent_looks <= ABSENT_LOOKS_MAX
-        });
-    }
-
-    /// What the rules say of each candidate; notes those that regress for the first time.
-    fn judge(&mut self, name: &str, entry: &Entry, at: Timestamp) -> Vec<Judged> {
-        let rollouts: Vec<Rollout> = self.observed.history.rollouts().values().cloned().collect();
-        let mut judged = Vec::new();
-        for rollout in rollouts {
-            let Entry { groups, threshold, .. } = entry;
-            let mut ahead = Ahead::new();
-            let judgement = judge(&self.observed, name, groups, &rollout, *threshold, &mut ahead);
-            let candidate = &rollout.candidate;
-            if judgement.has_regressed() && !self.observed.history.has_regressed(candidate) {
-                self.apply(&Happening::Regressed { candidate: candidate.clone() }, at);
-            }
-            judged.push((name.to_owned(), rollout, judgement));
-        }
-        judged
-    }
-
-    fn decide(
-        &mut self,
-        entry: &Entry,
-        (rollout, judgement): (&Rollout, &Judgement),
-        one_of_many: bool,
-        at: Timestamp,
-        stories: &mut [Story],
-    ) {
-        let Some(index) = self.open.get(&rollout.candidate).copied() else { return };
-        let Some(story) = stories.get_mut(index) else { return };
-        let mut situation = self.observed.situation(&entry.config, rollout, judgement, at);
-        situation.one_of_many |= one_of_many;
-        let decision = decide(&situation);
-        story.follow(&entry.groups, judgement, entry.threshold, at);
-        story.tell(Told::of(&decision, judgement, &entry.groups, at));
-        let candidate = rollout.candidate.clone();
-        match decision {
-            Decision::Promote => {
-                story.end = End::Promoted { at };
-                self.open.remove(&candidate);
-                self.apply(&Happening::Promoted { version: candidate }, at);
-            }
-            Decision::RollBack(_) => {
-                let rule = story.convict(judgement, at);
-                self.open.remove(&candidate);
-                let run = OnTheRun { story: index, rule, absent_looks: 0 };
-                self.on_the_run.insert(candidate, run);
-                self.roll_back(rollout, at);
-            }
-            Decision::Escalate(ground) if ground.reason == ONE_OF_MANY => {
-                if !self.observed.history.is_held_back(&candidate) {
-                    self.apply(&Happening::HeldBack { candidate }, at);
-                }
-            }
-            Decision::Wait
-            | Decision::FixForward(..)
-            | Decision::Escalate(_)
-            | Decision::Hold(_) => {}
-        }
-    }
-
-    /// The rollback, as if it were over at once: the next rollout must not wait for it.
-    fn roll_back(&mut self, rollout: &Rollout, at: Timestamp) {
-        let bad = rollout.candidate.clone();
-        let good = self.observed.history.last_good_except(Some(&bad)).cloned();
-        let Some(good) = good else { return };
-        let rollback = Rollback {
-            id: format!("{bad}-{}", self.seq),
-            bad,
-            good,
-            workers_needed: 1,
-            reason: String::new(),
-            chosen_at: at,
-            state: State::Chosen,
-            state_since: at,
-        };
-        let id = rollback.id.clone();
-        self.apply(&Happening::RollbackChosen { rollback }, at);
-        self.apply(&Happening::RollbackMoved { id, state: State::Clean }, at);
     }
 }

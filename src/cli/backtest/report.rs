@@ -19,6 +19,8 @@ pub(super) struct Report {
     pub(super) series: BTreeMap<(String, Version), Series>,
     /// Entries that were not replayed to the end: how far they came, and why no further.
     pub(super) cut_short: Vec<(String, Option<Timestamp>, String)>,
+    /// Candidates of which no slices could be had, and why.
+    pub(super) unsliced: Vec<String>,
     /// Entries of which nothing was seen.
     pub(super) unseen: Vec<String>,
     seen: bool,
@@ -61,6 +63,7 @@ impl Report {
             stories: Vec::new(),
             series: BTreeMap::new(),
             cut_short: Vec::new(),
+            unsliced: Vec::new(),
             unseen: Vec::new(),
             seen: false,
             known,
@@ -74,6 +77,7 @@ impl Report {
             } else if !replay.seen {
                 report.unseen.push(replay.entry);
             }
+            report.unsliced.extend(replay.unsliced);
             report.seen |= replay.seen;
             report.stories.extend(replay.stories);
             report.series.extend(replay.series);
@@ -102,7 +106,7 @@ impl Report {
     }
 
     pub(super) fn is_partial(&self) -> bool {
-        !self.cut_short.is_empty()
+        !self.cut_short.is_empty() || !self.unsliced.is_empty()
     }
 
     /// What is known of a rollout's version.
@@ -167,6 +171,11 @@ impl Report {
         if rolled_back > 0 {
             sums.push(format!("sessions saved: {}", self.saved()));
         }
+        let narrow = self.count(|story| story.told.iter().any(|told| told.slice.is_some()));
+        if narrow > 0 {
+            let rollouts = figures::counted(narrow, "rollout");
+            sums.push(format!("{rollouts} with a slice that fails alone: people would be told"));
+        }
         let labelled = self.count(|story| self.label(story).is_some());
         if labelled > 0 {
             let of = |opinion| self.count(|story| self.opinion(story) == opinion);
@@ -189,6 +198,7 @@ impl Report {
                 .map_or("not at all".to_owned(), |at| format!("only until {}", figures::time(at)));
             sums.push(format!("PARTIAL: {entry} was replayed {until}: {why}"));
         }
+        sums.extend(self.unsliced.iter().map(|what| format!("PARTIAL: {what}")));
         sums
     }
 }

@@ -7,9 +7,11 @@ use crate::domain::counts::{Counts, Tick};
 use crate::domain::decision::Decision;
 use crate::domain::evidence::Evidence;
 use crate::domain::history::Rollout;
+use crate::domain::narrow::Slice;
 use crate::domain::time::Timestamp;
 use crate::evaluate::judge::Judgement;
 use crate::evaluate::observed::RuleWatch;
+use crate::evaluate::slices::Narrow;
 use crate::rules::Group;
 
 /// One rollout.
@@ -52,6 +54,8 @@ pub(super) struct Told {
     pub(super) decision: &'static str,
     /// Why, with the figures it rests on; empty for nothing to say.
     pub(super) text: String,
+    /// The slice that is to be mended.
+    pub(super) slice: Option<Slice>,
     /// Without the figures, which change with every look.
     reason: &'static str,
 }
@@ -144,10 +148,9 @@ impl Story {
 
     /// Remembers what is said, if it is something else than before.
     pub(super) fn tell(&mut self, told: Told) {
-        let before = self.told.last().map(|told| (told.decision, told.reason));
-        let news =
-            before.map_or(told.decision != "wait", |before| before != (told.decision, told.reason));
-        if news {
+        let said = |told: &Told| (told.decision, told.reason, told.slice.clone());
+        let before = self.told.last().map(said);
+        if before.map_or(told.decision != "wait", |before| before != said(&told)) {
             self.told.push(told);
         }
     }
@@ -222,7 +225,13 @@ impl Told {
         if let Some(figures) = judgement.rules.iter().find_map(named) {
             text = format!("{text}: {figures}");
         }
-        Self { at, decision: decision.name(), text, reason }
+        let narrow = judgement.narrow.as_ref();
+        let narrow = narrow.filter(|_| matches!(decision, Decision::FixForward(..)));
+        if let Some(Narrow { standout, rest, .. }) = narrow {
+            text = format!("{text}; {standout}, the rest: {}", figures(rest));
+        }
+        let slice = narrow.map(|narrow| narrow.standout.slice.clone());
+        Self { at, decision: decision.name(), text, slice, reason }
     }
 }
 

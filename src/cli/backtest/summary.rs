@@ -71,9 +71,15 @@ pub(super) fn write_json(report: &Report, out: &mut impl Write) -> io::Result<()
 fn document(report: &Report, story: &Story) -> Value {
     let (end, at) = ending(story);
     let totals = story.totals();
-    let told = story.told.iter().map(
-        |told| json!({ "at": rfc3339(told.at), "decision": told.decision, "text": told.text }),
-    );
+    let told = story.told.iter().map(|told| {
+        let slice = told.slice.as_ref();
+        json!({
+            "at": rfc3339(told.at),
+            "decision": told.decision,
+            "text": told.text,
+            "slice": slice.map(|slice| json!({ "label": slice.label, "value": slice.value })),
+        })
+    });
     let evidence = story.traces.values().map(|trace| {
         let last = trace.points.last().map(|(_, evidence)| *evidence).unwrap_or_default();
         json!({

@@ -97,19 +97,8 @@ impl SliceWatch {
     /// The slice that a regression of the whole sits in: it stands out, and without it there is
     /// not even suspicion. `whole` has taken the same ticks.
     pub fn narrow(&mut self, whole: &Observation, threshold_log10: f64) -> Option<Standout> {
-        self.standing(whole).into_iter().find(|standout| {
-            let rest = self.rest(&standout.slice);
-            match rest.verdict(threshold_log10) {
-                Verdict::Healthy => true,
-                // A version that leaves takes no sessions any more, which makes what is narrow no
-                // wider.
-                Verdict::NoData => {
-                    let strongest = rest.evidence().strongest_log10();
-                    strongest.is_some_and(|log10| log10 < SUSPECT_LOG10)
-                }
-                Verdict::Suspect | Verdict::Regressed | Verdict::Outage => false,
-            }
-        })
+        let mut standing = self.standing(whole).into_iter();
+        standing.find(|standout| is_clear(self.rest(&standout.slice), threshold_log10))
     }
 
     /// The same rule's observation of the sessions without a slice.
@@ -164,6 +153,20 @@ impl SliceWatch {
         }
         sort(&mut standing);
         standing
+    }
+}
+
+/// Whether the rest is not even suspect. That its samples have ceased makes it no worse: a
+/// candidate whose workers leave is not taken for one that fails everywhere.
+#[must_use]
+pub fn is_clear(rest: &Observation, threshold_log10: f64) -> bool {
+    match rest.verdict(threshold_log10) {
+        Verdict::Healthy => true,
+        // It goes before suspicion, which missing data must not hide.
+        Verdict::NoData => {
+            rest.evidence().strongest_log10().is_some_and(|log10| log10 < SUSPECT_LOG10)
+        }
+        Verdict::Outage | Verdict::Suspect | Verdict::Regressed => false,
     }
 }
 
@@ -289,6 +292,20 @@ mod tests {
         assert!(!none(&[("a", 75, 1), ("b", 20, 15)]), "a few may be scraped in between");
         assert!(none(&[("a", 80, 1), ("b", 0, 15)]), "no answer for the sessions of b");
         assert!(none(&[("b", 20, 15)]), "no answer for those of a");
+    }
+
+    #[test]
+    fn a_rest_whose_samples_ceased_is_clear_unless_it_was_suspect() {
+        let clear_after = |failed| {
+            let mut rest = Observation::new(settings(true), true, Vec::new());
+            for tick in 0..10 {
+                let counts = |failed| Counts { started: 20, failed, live: 0.0 };
+                rest.observe((tick < 5).then(|| counts(failed)), Some(counts(0)));
+            }
+            assert_eq!(rest.verdict(9.0), Verdict::NoData);
+            is_clear(&rest, 9.0)
+        };
+        assert!(clear_after(0) && !clear_after(3));
     }
 
     #[test]

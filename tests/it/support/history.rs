@@ -15,12 +15,14 @@ const DRAIN_SCRAPES: u64 = 60;
 pub(crate) struct Run {
     pub(crate) fleet: String,
     pub(crate) version: &'static str,
+    /// Whose sessions its workers take; empty where nobody tells them apart.
+    pub(crate) tenant: &'static str,
     pub(crate) workers: u64,
     /// Scrapes since the beginning of the history.
     pub(crate) first: u64,
     /// The scrape after which it takes no more sessions, and drains.
     pub(crate) last: u64,
-    /// Sessions a second, all workers together.
+    /// Sessions a second, all its workers together.
     pub(crate) rate: f64,
     /// The share that fails.
     pub(crate) fails: f64,
@@ -38,9 +40,14 @@ pub(crate) fn write(out: impl Write, begin: u64, runs: &[Run]) -> io::Result<()>
     let mut workers: BTreeMap<String, Shown> = BTreeMap::new();
     for (seed, run) in (0..).zip(runs) {
         for worker in 0..run.workers {
+            let Run { fleet, version, tenant, .. } = run;
+            let of_tenant = match *tenant {
+                "" => String::new(),
+                tenant => format!(",tenant=\"{tenant}\""),
+            };
             let labels = format!(
-                "job=\"voice\",instance=\"{}-{}-{worker}:9000\",fleet=\"{}\",deployment_version=\"{}\"",
-                run.fleet, run.version, run.fleet, run.version
+                "job=\"voice\",instance=\"{fleet}-{version}-{tenant}{worker}:9000\",\
+                 fleet=\"{fleet}\",deployment_version=\"{version}\"{of_tenant}"
             );
             workers.insert(labels, shown(run, seed, worker));
         }
