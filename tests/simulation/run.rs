@@ -47,6 +47,7 @@ async fn live(kind: Kind, seed: u64, trace: bool) -> Outcome {
     let end = scenario.faults_until + CALM_SECONDS;
     let shared: Shared = Arc::new(Mutex::new(Sim {
         second: 0,
+        recorded_at: 0,
         worlds: worlds(&scenario),
         book: Book::new(),
         random,
@@ -168,7 +169,7 @@ async fn controllers(shared: &Shared, began: Instant, end: i64) -> u64 {
                 }
                 people::hear_answers(&mut sim, &mut life.waiting);
             }
-            () = go_on(shared, began, Some(&mut life), None) => {}
+            () = go_on(shared, began, Some(&mut life), None) => return crashes,
         }
         let away = {
             let mut sim = shared.lock().unwrap();
@@ -181,7 +182,7 @@ async fn controllers(shared: &Shared, began: Instant, end: i64) -> u64 {
     crashes
 }
 
-/// The world's seconds, until `until` or until dropped.
+/// The world's seconds, until `until`, or until it is at rest and somebody watches.
 async fn go_on(
     shared: &Shared,
     began: Instant,
@@ -202,6 +203,9 @@ async fn go_on(
             people::speak(sim, &life.inbox, &mut life.waiting);
         }
         weather::happen(sim);
+        if life.is_some() && sim.is_at_rest() {
+            return;
+        }
     }
 }
 

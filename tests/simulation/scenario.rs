@@ -103,7 +103,7 @@ impl Scenario {
         let third_at = random.in_1000(250) && storm;
         Self {
             kind,
-            fleets: [1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 3, 3, 3, 6][index(random, 16)],
+            fleets: [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 3, 3, 6][index(random, 20)],
             bad: [random.in_1000(700) && storm, random.in_1000(500)],
             narrow: random.in_1000(150),
             quality: quality(storm, random),

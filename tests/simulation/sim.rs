@@ -14,6 +14,9 @@ use crate::world::World;
 /// When the world begins, in milliseconds since the epoch; a multiple of every interval.
 pub(crate) const BEGIN: i64 = 1_700_000_000_000;
 
+/// Longer than a start or a drain may take, or an observation.
+const REST_SECONDS: i64 = 240;
+
 /// What is wrong with the world just now.
 #[derive(Debug, Default)]
 pub(crate) struct Weather {
@@ -40,6 +43,8 @@ pub(crate) struct Coming {
 /// Everything a run holds.
 pub(crate) struct Sim {
     pub(crate) second: i64,
+    /// When the last record was written.
+    pub(crate) recorded_at: i64,
     pub(crate) worlds: Vec<World>,
     pub(crate) book: Book,
     pub(crate) random: Random,
@@ -62,6 +67,12 @@ impl Sim {
     /// Whether faults happen in this second.
     pub(crate) fn stormy(&self) -> bool {
         self.second >= self.scenario.faults_from && self.second < self.scenario.faults_until
+    }
+
+    /// Whether nothing more is to come: all has been well, and nothing was recorded, for longer than
+    /// any time that the controller waits.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.second - self.recorded_at.max(self.scenario.faults_until) > REST_SECONDS
     }
 
     /// Whether a fault of so many of a thousand happens now.

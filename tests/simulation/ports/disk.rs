@@ -43,6 +43,7 @@ impl Disk {
                 )
             });
             rules::take_record(&mut sim, &record);
+            sim.recorded_at = sim.second;
             sim.unsure = true;
             written.push(record);
         }
