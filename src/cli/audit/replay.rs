@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::super::{CommandError, EXIT_FAILED, EXIT_OK};
-use super::{BrokenRecord, trusted, verified};
+use super::{held, trusted, verified};
 use crate::adapters::ledger::SqliteLedger;
 use crate::domain::history::FleetHistory;
 use crate::ledger::derive::{Derived, derive};
@@ -130,13 +130,7 @@ pub(super) async fn replay(args: &ReplayArgs, out: &mut impl Write) -> Result<u8
     let mut found = Found::default();
     let records = verified(&ledger, trusted(&args.keys)?, |record| found.take(&record)).await;
     ledger.close().await;
-    let summary = match records? {
-        Ok(summary) => summary,
-        Err(BrokenRecord(broken)) => {
-            writeln!(out, "{broken}")?;
-            return Ok(EXIT_FAILED);
-        }
-    };
+    let Some(summary) = held(records, out)? else { return Ok(EXIT_FAILED) };
     if let Some(due) = found.due.take() {
         found.differ(due.seq, &format!("no {} follows what was decided", due.event));
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::super::{CommandError, EXIT_FAILED, EXIT_OK};
-use super::{BrokenRecord, verified};
+use super::{held, verified};
 use crate::adapters::clock::SystemClock;
 use crate::adapters::ledger::{SqliteLedger, lock};
 use crate::ledger::checkpoint::{Checkpoint, verifier_key};
@@ -67,13 +67,7 @@ pub(super) async fn checkpoint(
     })
     .await;
     ledger.close().await;
-    let summary = match records? {
-        Ok(summary) => summary,
-        Err(BrokenRecord(broken)) => {
-            writeln!(out, "{broken}")?;
-            return Ok(EXIT_FAILED);
-        }
-    };
+    let Some(summary) = held(records, out)? else { return Ok(EXIT_FAILED) };
     let Some(first) = first else {
         writeln!(out, "{}: there is no record yet", args.ledger.display())?;
         return Ok(EXIT_FAILED);
@@ -103,13 +97,7 @@ pub(super) async fn rotate(args: &RotateArgs, out: &mut impl Write) -> Result<u8
     let trust = Trust::EndingWith(old.public_key().to_owned());
     let records = verified(&reading, trust, drop).await;
     reading.close().await;
-    let summary = match records? {
-        Ok(summary) => summary,
-        Err(BrokenRecord(broken)) => {
-            writeln!(out, "{broken}")?;
-            return Ok(EXIT_FAILED);
-        }
-    };
+    let Some(summary) = held(records, out)? else { return Ok(EXIT_FAILED) };
     let word = Word { actor: args.actor.clone(), reason: args.reason.clone() };
     let key = old.public_key().to_owned();
     let draft = rotation::draft(SystemClock.now(), &key, &new, &summary.head, word);
