@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
 use csv::{Reader, ReaderBuilder, StringRecord};
 
 use crate::domain::counts::Counts;
+use crate::domain::narrow::{Part, SlicedTick};
 use crate::ledger::record::parse_rfc3339;
 
 /// Why a file does not read.
@@ -28,7 +30,44 @@ pub(super) struct TickCounts {
     pub(super) at: f64,
     pub(super) baseline: Option<Counts>,
     pub(super) candidate: Option<Counts>,
+    /// The same by slice; nothing where no column tells them apart.
+    pub(super) parts: SlicedTick,
 }
+
+/// Which columns' values are slices.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Labels {
+    /// All but those that every file has.
+    Further,
+    /// These, which must be there.
+    Named(Vec<String>),
+    /// Those of these that are there.
+    Known(Vec<String>),
+    /// Just these; what is not there has no value.
+    Same(Vec<String>),
+}
+
+impl Labels {
+    /// The labels, by a file's columns.
+    fn of(&self, head: &StringRecord) -> Result<Vec<String>, String> {
+        let has = |name: &String| head.iter().any(|column| column == name);
+        match self {
+            Self::Further => {
+                let further = head.iter().filter(|column| !COLUMNS.contains(column));
+                Ok(further.map(ToOwned::to_owned).collect())
+            }
+            Self::Named(names) => match names.iter().find(|name| !has(name)) {
+                Some(missing) => Err(format!("the column `{missing}` is missing")),
+                None => Ok(names.clone()),
+            },
+            Self::Known(names) => Ok(names.iter().filter(|name| has(name)).cloned().collect()),
+            Self::Same(names) => Ok(names.clone()),
+        }
+    }
+}
+
+/// What every file has, or may have.
+const COLUMNS: [&str; 5] = ["time", "version", "started", "failed", "live"];
 
 impl TickCounts {
     fn side(&mut self, is_candidate: bool) -> &mut Option<Counts> {
@@ -44,11 +83,16 @@ struct Columns {
     started: usize,
     failed: usize,
     live: Option<usize>,
+    /// Of each label.
+    slices: Vec<Option<usize>>,
 }
 
 /// A file being read; holds one tick at a time.
 pub(super) struct CountsFile<R> {
     path: String,
+    labels: Vec<String>,
+    /// The values of each slice that was read, by all of them together.
+    values: HashMap<String, Arc<[String]>>,
     reader: Reader<R>,
     columns: Columns,
     versions: [String; 2],
@@ -69,6 +113,7 @@ impl<R: Read> CountsFile<R> {
         from: R,
         versions: [&String; 2],
         cumulative: bool,
+        labels: &Labels,
     ) -> Result<Self, Malformed> {
         let path = path.display().to_string();
         let bad = |reason: String| Malformed { place: format!("{path}:1"), reason };
@@ -77,7 +122,9 @@ impl<R: Read> CountsFile<R> {
         let find = |name: &str| head.iter().position(|column| column == name);
         let need =
             |name: &str| find(name).ok_or_else(|| bad(format!("the column `{name}` is missing")));
+        let labels = labels.of(&head).map_err(bad)?;
         let columns = Columns {
+            slices: labels.iter().map(|label| find(label)).collect(),
             count: head.len(),
             time: need("time")?,
             version: need("version")?,
@@ -87,6 +134,8 @@ impl<R: Read> CountsFile<R> {
         };
         Ok(Self {
             path,
+            labels,
+            values: HashMap::new(),
             reader,
             columns,
             versions: versions.map(Clone::clone),
@@ -95,6 +144,11 @@ impl<R: Read> CountsFile<R> {
             open: None,
             record: StringRecord::new(),
         })
+    }
+
+    /// The labels that tell slices apart.
+    pub(super) fn labels(&self) -> &[String] {
+        &self.labels
     }
 
     /// The next tick, once the row after it is read or the file is over.
@@ -159,7 +213,8 @@ impl<R: Read> CountsFile<R> {
         let mut done = None;
         if self.open.as_ref().is_none_or(|open| row.at > open.at) {
             let time = self.record.get(self.columns.time).unwrap_or_default().to_owned();
-            let tick = TickCounts { time, at: row.at, baseline: None, candidate: None };
+            let parts = SlicedTick::default();
+            let tick = TickCounts { time, at: row.at, baseline: None, candidate: None, parts };
             let before = self.open.replace(tick);
             if before.is_some() {
                 done = before.filter(|_| !self.starts_counters());
@@ -167,12 +222,36 @@ impl<R: Read> CountsFile<R> {
             }
         }
         let (started, failed) = self.count(row);
+        let counts = Counts { started, failed, live: row.live };
+        let part = self.part(counts);
         if let (Some(side), Some(open)) = (row.side, &mut self.open) {
-            let counts = Counts { started, failed, live: row.live };
             let sum = open.side(side == 1);
             *sum = Some(sum.unwrap_or_default() + counts);
+            let parts = &mut open.parts;
+            let parts = if side == 1 { &mut parts.candidate } else { &mut parts.baseline };
+            parts.extend(part);
         }
         done
+    }
+
+    /// The counts with the values of the row's labels; none where there are no labels.
+    fn part(&mut self, counts: Counts) -> Option<Part> {
+        let slices = &self.columns.slices;
+        if slices.is_empty() {
+            return None;
+        }
+        let value = |column: &Option<usize>| {
+            column.and_then(|column| self.record.get(column)).unwrap_or_default()
+        };
+        let all: Vec<&str> = slices.iter().map(value).collect();
+        let joined = all.join("\u{1f}");
+        let known = self.values.get(&joined).cloned();
+        let values = known.unwrap_or_else(|| {
+            let values: Arc<[String]> = all.into_iter().map(ToOwned::to_owned).collect();
+            self.values.insert(joined, Arc::clone(&values));
+            values
+        });
+        Some(Part { values, counts })
     }
 
     /// What a row adds: its counts, or by how much its counters have grown. A counter that fell

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::JudgeArgs;
+use super::counts::Labels;
 use crate::domain::share::{Share, Tolerance};
 use crate::evaluate::judge::{rule_name, threshold_log10};
 use crate::rules::{self, Group, SessionRule};
@@ -35,7 +36,7 @@ pub enum NoRule {
 }
 
 /// What a candidate is judged by.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Terms {
     pub(super) tolerance: Option<Tolerance>,
     pub(super) ceiling: Option<Share>,
@@ -43,6 +44,8 @@ pub(super) struct Terms {
     pub(super) dispersion: Option<f64>,
     /// `log10(1/α)` of one test.
     pub(super) threshold_log10: f64,
+    /// By what sessions are told apart.
+    pub(super) labels: Labels,
 }
 
 impl Terms {
@@ -58,6 +61,7 @@ impl Terms {
             dispersion: args.dispersion,
             threshold_log10: (if both { 2.0 } else { 1.0 } / args.false_rollback_rate.get())
                 .log10(),
+            labels: args.narrow_by.clone().map_or(Labels::Further, Labels::Named),
         })
     }
 
@@ -85,6 +89,7 @@ impl Terms {
                     ceiling: rule.ceiling,
                     dispersion: rule.dispersion,
                     threshold_log10: threshold_log10(rate, &of_fleet),
+                    labels: Labels::Known(rule.narrow_by.clone()),
                 })
             }
             ([], Some(name)) => {
