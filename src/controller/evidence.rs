@@ -7,12 +7,11 @@ use crate::config::FleetConfig;
 use crate::domain::counts::Counts;
 use crate::domain::decision::{Decision, Situation};
 use crate::domain::history::Rollout;
-use crate::domain::narrow::Standout;
 use crate::domain::share::{Share, Tolerance};
 use crate::domain::value::ValueObservation;
 use crate::evaluate::judge::{Judgement, rule_name, threshold_log10};
 use crate::evaluate::observed::RuleWatch;
-use crate::ledger::derive::{observation_json, situation_json};
+use crate::ledger::derive::{narrow_json, observation_json, situation_json};
 use crate::ledger::record::rfc3339;
 use crate::rules::{Group, SessionRule, ValueRule, query};
 
@@ -144,13 +143,8 @@ pub(super) fn record(
     let narrow = judgement.narrow.as_ref().and_then(|narrow| {
         let group = groups.get(narrow.rule.0)?;
         let rule = group.sessions.get(narrow.rule.1)?;
-        let Standout { slice, .. } = &narrow.standout;
-        let figures = json!({
-            "slice": { "label": slice.label, "value": slice.value },
-            "excess_share": narrow.standout.excess_share(),
-            "traffic_share": narrow.standout.traffic_share(),
-            "rest": session(group, rule, &narrow.rest, threshold_log10),
-        });
+        let rest = session(group, rule, &narrow.rest, threshold_log10);
+        let figures = narrow_json(&narrow.standout, &rest);
         Some(("narrow", figures))
     });
     all.into_iter().chain(narrow).map(|(name, value)| (name.to_owned(), value)).collect()

@@ -1,7 +1,10 @@
 use super::super::chain::{FIRST_PREVIOUS, seal};
 use super::super::record::{Draft, rfc3339};
+use std::sync::Arc;
+
 use super::*;
 use crate::domain::evidence::POOL_SESSIONS;
+use crate::domain::narrow::{Part, SliceWatch, SlicedTick};
 use crate::domain::time::Timestamp;
 use crate::signing::Signer;
 
@@ -128,6 +131,86 @@ fn decisions_come_out_the_same_again() {
         let record = record(&watch, over, |_| {});
         assert_eq!(record.extra["decision"], want, "{name}: {:?}", watch.verdict(THRESHOLD));
         assert_eq!(derive(&record), Some(Derived::Same), "{name}");
+    }
+}
+
+/// The whole of a candidate that fails one tenant's sessions, of which others fail `of_rest`, and
+/// what is recorded of that.
+fn narrow(of_rest: u64) -> (Observation, Value) {
+    let labels = ["tenant".to_owned()];
+    let settings = *watched(0, 1, 1).settings();
+    let (mut whole, mut slices) = (
+        Observation::new(settings, false, Vec::new()),
+        SliceWatch::new(&labels, settings, false, Vec::new()),
+    );
+    for _ in 0..20 {
+        let part = |tenant: &str, started, failed| Part {
+            values: Arc::new([tenant.to_owned()]),
+            counts: Counts { started, failed, live: 0.0 },
+        };
+        let candidate = vec![part("a", 80, of_rest), part("b", 20, 15)];
+        let baseline = vec![part("a", 80, 0), part("b", 20, 0)];
+        let sum = |parts: &[Part]| {
+            parts.iter().map(|part| part.counts).reduce(|sum, counts| sum + counts)
+        };
+        whole.observe(sum(&candidate), sum(&baseline));
+        slices.observe(SlicedTick { candidate, baseline });
+    }
+    let slice = Slice { label: "tenant".to_owned(), value: "b".to_owned() };
+    let of_slice = Excess { started: 400, failed: 300, expected: 0.0 };
+    let failed = 300 + 20 * of_rest;
+    let of_all = Excess { started: 2000, failed, expected: 0.0 };
+    let written = narrow_json(
+        &Standout { slice: slice.clone(), of_slice, of_all },
+        &rule(slices.rest(&slice)),
+    );
+    (whole, written)
+}
+
+fn fix_forward(written: Value, extra: &mut Map<String, Value>) {
+    extra["decision"] = json!("fix_forward");
+    extra["reason"] = json!("one slice fails more than allowed (Failing): figures");
+    extra["situation"]["breadth"] = json!({ "label": "tenant", "value": "b" });
+    extra.insert("narrow".to_owned(), written);
+}
+
+#[test]
+fn a_fix_forward_is_derived_by_the_rest_of_it() {
+    let derived = |of_rest, change: Change| {
+        let (whole, written) = narrow(of_rest);
+        derive(&record(&whole, false, |extra| {
+            fix_forward(written, extra);
+            change(extra);
+        }))
+    };
+    assert_eq!(derived(0, |_| {}), Some(Derived::Same));
+    let differs: [(&str, u64, Change, &str); 6] = [
+        ("the rest is as sick", 10, |_| {}, "so the regression is wide"),
+        ("a failure less", 0, |x| x["narrow"]["rest"]["ticks"][3][0][0] = json!(8), "is recorded"),
+        ("a larger share", 0, |x| x["narrow"]["excess_share"] = json!(2), "excess_share 2 is"),
+        ("another slice", 0, |x| x["narrow"]["slice"]["value"] = json!("a"), "and Narrow"),
+        (
+            "fewer failures to expect",
+            0,
+            |x| x["narrow"]["of_slice"]["expected"] = json!(200.0),
+            "tenant b does not stand out",
+        ),
+        ("others too", 0, |x| x["narrow"]["of_all"]["failed"] = json!(310), "are not the whole"),
+    ];
+    for (name, of_rest, change, want) in differs {
+        let derived = derived(of_rest, change);
+        let Some(Derived::Differs(differences)) = derived else { panic!("{name}: {derived:?}") };
+        assert!(differences.iter().any(|line| line.contains(want)), "{name}: {differences:?}");
+    }
+    let lacks: [(&str, Change); 3] = [
+        ("narrow", |x| drop(x.remove("narrow"))),
+        ("rest", |x| drop(x["narrow"].as_object_mut().unwrap().remove("rest"))),
+        ("of_slice", |x| drop(x["narrow"].as_object_mut().unwrap().remove("of_slice"))),
+    ];
+    for (field, change) in lacks {
+        let derived = derived(0, change);
+        let Some(Derived::NotDerivable(what)) = derived else { panic!("{field}: {derived:?}") };
+        assert!(what.contains(field), "{what}");
     }
 }
 
