@@ -16,13 +16,16 @@ use super::support::{client, free_address, now, stays, wait_for};
 
 const LIMIT: Duration = Duration::from_mins(4);
 
-const WELL: Flow = Flow { tenants: &[("a", 16.0, 0.0), ("b", 4.0, 0.0)], quality: Some(1.0) };
+const WELL: Flow =
+    Flow { tenants: &[("a", 16.0, 0.0), ("b", 4.0, 0.0)], quality: Some(1.0), dies: None };
 const SICK: Flow = Flow { tenants: &[("a", 16.0, 0.4), ("b", 4.0, 0.4)], ..WELL };
 const DEAD: Flow = Flow { tenants: &[("a", 16.0, 1.0), ("b", 4.0, 1.0)], ..WELL };
 const WEAK: Flow = Flow { tenants: &[("a", 16.0, 0.15), ("b", 4.0, 0.15)], ..WELL };
 const SICK_B: Flow = Flow { tenants: &[("a", 16.0, 0.0), ("b", 4.0, 0.75)], ..WELL };
 const IDLE: Flow = Flow { tenants: &[("a", 0.0, 0.0), ("b", 0.0, 0.0)], ..WELL };
-const SILENT: Flow = Flow { tenants: &[], quality: Some(1.0) };
+const SILENT: Flow = Flow { tenants: &[], ..WELL };
+/// No session of it is counted as failed: those that its worker dies with are dropped.
+const DYING: Flow = Flow { tenants: &[("a", 1.0, 0.0)], dies: Some((4.0, 3.0)), ..WELL };
 const SLOW: Flow = Flow { quality: Some(2.0), ..WELL };
 const SLOWEST: Flow = Flow { quality: Some(7.0), ..WELL };
 
@@ -38,6 +41,8 @@ struct Row {
     decisions: &'static [&'static str],
     /// A pointer into the last decision's record, and what is there.
     record: (&'static str, &'static str),
+    /// The first rule has seen sessions dropped.
+    drops: bool,
 }
 
 const ROW: Row = Row {
@@ -48,6 +53,7 @@ const ROW: Row = Row {
     shows: &[],
     decisions: &[],
     record: ("/decision", ""),
+    drops: false,
 };
 
 #[rustfmt::skip]
@@ -57,6 +63,16 @@ const ROWS: &[Row] = &[
         shows: &[(WELL, SICK)],
         decisions: &["roll_back"],
         record: ("/rules/0/rule", "sessions/SessionsFailing"),
+        ..ROW
+    },
+    Row {
+        name: "the candidate's sessions drop more than allowed",
+        rules: &["drops"],
+        config: &[("observe_for", "2m")],
+        shows: &[(WELL, DYING)],
+        decisions: &["roll_back"],
+        record: ("/rules/0/rule", "sessions/SessionsFailing"),
+        drops: true,
         ..ROW
     },
     Row {
@@ -153,6 +169,9 @@ fn rule(name: &str, fleet: &str) -> Value {
     };
     if name == "narrow" {
         rule["narrow_by"] = json!(["agent", "tenant"]);
+    }
+    if name == "drops" {
+        rule["live"] = of("sessions_live").into();
     }
     rule["started"] = of("sessions_started_total").into();
     rule["failed"] = of("sessions_failed_total").into();
@@ -269,6 +288,12 @@ async fn run(number: usize, row: &Row, prometheus: &Prometheus, exporter: &Expor
     let last = records.last().unwrap();
     assert_eq!(decisions, row.decisions, "{}: {}", row.name, last["reason"]);
     assert_eq!(last["version"], "v2", "{}", row.name);
+    let dropped = last["rules"][0]["dropped"].as_u64().unwrap();
+    assert_eq!(dropped > 0, row.drops, "{}: {}", row.name, last["reason"]);
+    if row.drops {
+        let failed = format!("sum(sessions_failed_total{{fleet=\"{}\"}}) == 0", watched.fleet);
+        wait_for("no session counted as failed", LIMIT, || is_so(failed.clone())).await;
+    }
     if !row.record.1.is_empty() {
         let found = last.pointer(row.record.0);
         assert_eq!(found, Some(&Value::from(row.record.1)), "{}: {last:#}", row.name);

@@ -18,6 +18,9 @@ pub(crate) struct Flow {
     pub(crate) tenants: &'static [(&'static str, f64, f64)],
     /// A gauge.
     pub(crate) quality: Option<f64>,
+    /// Sessions in progress, and how many seconds its worker lives before it dies with them and
+    /// begins again.
+    pub(crate) dies: Option<(f64, f64)>,
 }
 
 /// Serves `/metrics` until dropped.
@@ -30,6 +33,7 @@ pub(crate) struct Exporter {
 struct Shown {
     flow: Flow,
     counted: Instant,
+    born: Instant,
     /// By tenant: started and failed.
     counters: BTreeMap<&'static str, (f64, f64)>,
 }
@@ -38,6 +42,11 @@ impl Shown {
     fn count(&mut self, now: Instant) {
         let passed = (now - self.counted).as_secs_f64();
         self.counted = now;
+        if self.flow.dies.is_some_and(|(_, after)| (now - self.born).as_secs_f64() >= after) {
+            self.born = now;
+            self.counters.values_mut().for_each(|counter| *counter = (0.0, 0.0));
+            return;
+        }
         for (tenant, rate, share) in self.flow.tenants {
             let counter = self.counters.entry(tenant).or_default();
             counter.0 += rate * passed;
@@ -65,6 +74,7 @@ impl Exporter {
             let known = shown.entry((fleet.to_owned(), *version)).or_insert_with(|| Shown {
                 flow: *flow,
                 counted: now,
+                born: now,
                 counters: BTreeMap::new(),
             });
             known.count(now);
@@ -87,6 +97,9 @@ fn text(shown: &Mutex<BTreeMap<(String, &'static str), Shown>>) -> String {
         writeln!(text, "worker_info{{{labels},worker_id=\"{fleet}-{version}\"}} 1").unwrap();
         if let Some(quality) = shown.flow.quality {
             writeln!(text, "quality{{{labels}}} {quality}").unwrap();
+        }
+        if let Some((live, _)) = shown.flow.dies {
+            writeln!(text, "sessions_live{{{labels}}} {live}").unwrap();
         }
         for (tenant, (started, failed)) in &shown.counters {
             let labels = format!("{labels},tenant=\"{tenant}\"");
