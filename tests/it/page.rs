@@ -231,6 +231,17 @@ async fn the_page_is_worked_by_keyboard_and_read_without_javascript() {
     reason.send_keys("twice").await.unwrap();
     browser.client.find(Locator::Css("#act-confirm")).await.unwrap().click().await.unwrap();
     browser.until_it_says("it is paused already").await;
+    browser.run("document.getElementById('act-cancel').click()").await;
+    let elsewhere = "const button = document.querySelector('[data-act]');
+        button.dataset.fleet = 'chat'; button.click()";
+    browser.run(elsewhere).await;
+    let reason = browser.client.find(Locator::Css("#act-reason")).await.unwrap();
+    reason.send_keys("it has gone").await.unwrap();
+    browser.client.find(Locator::Css("#act-confirm")).await.unwrap().click().await.unwrap();
+    browser.until_it_says("there is no fleet `chat`").await;
+    let records = fleet.records().await;
+    let words = records.iter().filter(|r| r["event"].as_str().unwrap().starts_with("operator."));
+    assert_eq!(words.count(), 1, "what is refused is not recorded: {records:#?}");
 
     browser.without_javascript().await;
     browser.client.goto(&fleet.url("/")).await.unwrap();
