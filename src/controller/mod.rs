@@ -129,6 +129,8 @@ struct Entry {
     out_of_turn: bool,
     last_look: Timestamp,
     next_look: Timestamp,
+    /// Why the last look had no answer, if it had none.
+    unanswered: Option<String>,
 }
 
 impl Entry {
@@ -144,6 +146,7 @@ impl Entry {
             out_of_turn: false,
             last_look: Timestamp::from_millis(0),
             next_look: now,
+            unanswered: None,
         }
     }
 
@@ -425,6 +428,9 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             Report::Looked { plan, took, answer } => {
                 if let Some(entry) = self.entries.get_mut(plan.entry) {
                     entry.looking = false;
+                    if answer.is_ok() && entry.unanswered.take().is_some() {
+                        info!(fleet = %entry.config.name, "there are answers again");
+                    }
                 }
                 self.check_what_is_written().await?;
                 match answer {
@@ -449,18 +455,17 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
 
     /// Prometheus did not answer: nothing is decided, and people can see why.
     fn hold_all(&mut self, index: usize, error: &MetricError) {
-        let Some(entry) = self.entries.get(index) else { return };
+        let Some(entry) = self.entries.get_mut(index) else { return };
         let reason = format!("no evidence: {error}");
-        let mut new = false;
         for (name, fleet) in &mut self.fleets {
             if belongs(name, entry) {
-                new |= fleet.holding.as_deref() != Some(&reason);
                 fleet.holding = Some(reason.clone());
             }
         }
-        if new || self.fleets.is_empty() {
+        if entry.unanswered.as_ref() != Some(&reason) {
             warn!(fleet = %entry.config.name, %error, "holding: no decision without an answer");
         }
+        entry.unanswered = Some(reason);
     }
 }
 

@@ -108,3 +108,21 @@ async fn what_cannot_be_recorded_is_not_logged_at_every_look() {
     }
     assert_eq!(paper.said()[before..], ["not acting: the ledger takes no record"]);
 }
+
+#[tokio::test]
+async fn an_outage_of_prometheus_is_logged_once_also_before_a_fleet_is_known() {
+    let (mut stage, paper) = (Stage::new(), Paper::default());
+    let _logging = paper.begin();
+    let (dark, light) = ("holding: no decision without an answer", "there are answers again");
+    for _ in 0..3 {
+        stage.look_in_vain().await;
+    }
+    assert_eq!(paper.said(), [dark]);
+    for _ in 0..2 {
+        stage.look(&[("v1", 2)], &[("v1", 20, 0)]).await;
+    }
+    for _ in 0..3 {
+        stage.look_in_vain().await;
+    }
+    assert_eq!(paper.said(), [dark, light, "taken as good", dark]);
+}
