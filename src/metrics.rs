@@ -82,6 +82,9 @@ impl Metrics {
                 counter.inc_by(0.0);
             });
         }
+        for outcome in ["written", "failed"] {
+            with(&metrics.families.checkpoints, &[outcome], |counter| counter.inc_by(0.0));
+        }
         for state in State::PASSING {
             drop(
                 metrics
@@ -231,6 +234,12 @@ impl Metrics {
     /// Every record of the ledger was found to be what it should be, signatures included.
     pub fn set_ledger_verified(&self) {
         self.families.ledger_verified.set(1.0);
+    }
+
+    /// A checkpoint was due, and was written or not.
+    pub fn checkpoint_finished(&self, written: bool) {
+        let outcome = if written { "written" } else { "failed" };
+        with(&self.families.checkpoints, &[outcome], prometheus::Counter::inc);
     }
 
     /// Whether many fleets regress at once, and how many do.

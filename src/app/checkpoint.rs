@@ -11,6 +11,7 @@ use tracing::{error, info};
 use crate::adapters::ledger::SqliteLedger;
 use crate::config::CheckpointConfig;
 use crate::ledger::checkpoint::{Checkpoint, SignedCheckpoint};
+use crate::metrics::Metrics;
 use crate::ports::ledger::Ledger;
 
 /// Refuses a ledger that is shorter than it was, or another one, by the checkpoint there is.
@@ -43,25 +44,26 @@ pub(super) async fn check(file: &Path, ledger: &SqliteLedger) -> anyhow::Result<
 }
 
 /// Writes a checkpoint at the configured pace. Never ends.
-pub(super) async fn keep(config: &CheckpointConfig, ledger: &SqliteLedger) {
+pub(super) async fn keep(config: &CheckpointConfig, ledger: &SqliteLedger, metrics: &Metrics) {
     let mut pulse = interval(config.every);
     pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         pulse.tick().await;
-        write(&config.file, ledger).await;
+        metrics.checkpoint_finished(write(&config.file, ledger).await);
     }
 }
 
-/// Writes one, or logs why not.
-pub(super) async fn write(file: &Path, ledger: &SqliteLedger) {
+/// Writes one, or logs why not; says which.
+async fn write(file: &Path, ledger: &SqliteLedger) -> bool {
     let written = match ledger.checkpoint().await {
         Ok(Some(note)) => replace(file, &note).map_err(|error| error.to_string()),
         Ok(None) => Ok(()),
         Err(error) => Err(error.to_string()),
     };
-    if let Err(reason) = written {
+    if let Err(reason) = &written {
         error!(file = %file.display(), reason, "no checkpoint written");
     }
+    written.is_ok()
 }
 
 /// All of it or nothing: a reader never sees half a note.

@@ -143,8 +143,8 @@ pub(super) async fn serve(args: &RunArgs) -> anyhow::Result<()> {
         replay(&ledger, &mut controller, trust.clone()).await?;
         if let Some(kept) = config.checkpoint {
             checkpoint::check(&kept.file, &ledger).await?;
-            let ledger = Arc::clone(&ledger);
-            tokio::spawn(async move { checkpoint::keep(&kept, &ledger).await });
+            let (ledger, metrics) = (Arc::clone(&ledger), verified.clone());
+            tokio::spawn(async move { checkpoint::keep(&kept, &ledger, &metrics).await });
         }
         tokio::select! {
             result = controller.run(messages) => result.context("stopped"),

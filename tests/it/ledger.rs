@@ -225,6 +225,26 @@ async fn a_new_key_takes_over_and_the_first_one_still_verifies_all() {
     }
 }
 
+#[tokio::test]
+async fn a_checkpoint_that_cannot_be_written_is_counted_and_stops_nothing() {
+    let house = House::new();
+    let running = house.spawn();
+    house.until_checkpoint(1).await;
+    // Where the next one would be written before it takes the place of the last.
+    fs::create_dir(house.path().join("checkpoint.new")).unwrap();
+    let failed = || async {
+        let metrics = client().get(format!("{}/metrics", house.url)).send().await.ok()?;
+        let text = metrics.text().await.ok()?;
+        let failed = r#"rollbackd_checkpoints_total{outcome="failed"} "#;
+        let count = text.lines().find_map(|line| line.strip_prefix(failed))?.parse::<f64>().ok()?;
+        (count >= 2.0).then_some(())
+    };
+    wait_for("two checkpoints to fail", Duration::from_mins(1), failed).await;
+    assert!(house.log().contains("no checkpoint written"), "{}", house.log());
+    running.stop();
+    assert_eq!(running.ended().await, Some(0), "{}", house.log());
+}
+
 #[test]
 fn ledgers_of_earlier_releases_are_read_verified_and_replayed() {
     for (release, decisions) in [
