@@ -16,12 +16,13 @@ use std::sync::Mutex;
 use super::*;
 use crate::config::{DrainVia, Limits, Mode, OnStartTimeout, StartVia, WhenUnsure};
 use crate::domain::share::{Share, Tolerance};
-use crate::evaluate::plan::{FleetAnswer, GroupAnswer, RuleAnswer};
+use crate::domain::time::Timestamp;
+use crate::evaluate::plan::{FleetAnswer, GroupAnswer, RuleAnswer, Span};
 use crate::ledger::chain::{FIRST_PREVIOUS, seal};
 use crate::ports::inbox::{Act, Order, Refusal};
 use crate::ports::metrics::{RangeQuery, Series};
 use crate::ports::platform::{CheckRequest, DrainRequest, StartRequest};
-use crate::rules::SessionRule;
+use crate::rules::{Group, SessionRule};
 
 struct NoSource;
 
