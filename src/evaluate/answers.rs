@@ -194,15 +194,13 @@ impl Row<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::path::Path;
 
     use super::*;
     use crate::config::parse::parse;
 
-    #[test]
-    fn an_answer_for_another_time_shows_no_worker() {
-        let text = r#"
+    const CONFIG: &str = r#"
 listen: 127.0.0.1:0
 prometheus: { url: "http://127.0.0.1:9090" }
 rule_files: [unused.yml]
@@ -210,12 +208,18 @@ ledger: sqlite:unused.db
 signing_key_file: unused.key
 fleets: [{ name: voice, version_label: version, workers: info, drain: { manifest: {} } }]
 "#;
-        let config = parse(text, Path::new("test.yml")).config.unwrap().fleets.remove(0);
+
+    pub(crate) fn config() -> FleetConfig {
+        parse(CONFIG, Path::new("test.yml")).config.unwrap().fleets.remove(0)
+    }
+
+    #[test]
+    fn an_answer_for_another_time_shows_no_worker() {
         let at = |seconds: i64| Timestamp::from_millis(seconds * 1000);
         let labels = BTreeMap::from([("version".to_owned(), "v1".to_owned())]);
         let workers = vec![Series { labels, points: vec![(at(60), 1.0)] }];
         let answer = FleetAnswer { workers, ..FleetAnswer::default() };
-        assert_eq!(fleets_at(&config, &answer, at(60)).len(), 1);
-        assert_eq!(fleets_at(&config, &answer, at(90)), Seen::new(), "a cache has kept it");
+        assert_eq!(fleets_at(&config(), &answer, at(60)).len(), 1);
+        assert_eq!(fleets_at(&config(), &answer, at(90)), Seen::new(), "a cache has kept it");
     }
 }

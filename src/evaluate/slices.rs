@@ -280,29 +280,14 @@ fn asked(
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use proptest::prelude::*;
 
     use super::super::answers::Table;
+    use super::super::answers::tests::config;
     use super::*;
-    use crate::config::parse::parse;
     use crate::domain::narrow::Slice;
 
-    const CONFIG: &str = r#"
-listen: 127.0.0.1:0
-prometheus: { url: "http://127.0.0.1:9090" }
-rule_files: [unused.yml]
-ledger: sqlite:unused.db
-signing_key_file: unused.key
-fleets: [{ name: voice, version_label: version, workers: info, drain: { manifest: {} } }]
-"#;
-
     const TICKS: i64 = 5;
-
-    fn config() -> FleetConfig {
-        parse(CONFIG, Path::new("test.yml")).config.unwrap().fleets.remove(0)
-    }
 
     fn at(tick: i64) -> Timestamp {
         Timestamp::from_millis(tick * 1000)

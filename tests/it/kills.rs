@@ -8,19 +8,7 @@ use rollbackd::ports::ledger::Ledger;
 
 use super::support::prometheus::Prometheus;
 use super::support::site::{PATIENCE, Site};
-use super::support::wait_for;
-
-/// The records of a rollback, in order.
-const STEPS: [&str; 8] = [
-    "rollback.chosen",
-    "rollback.gated",
-    "rollback.starting",
-    "rollback.capable",
-    "deployment.drain_started",
-    "deployment.rolled_back",
-    "rollback.confirming",
-    "rollback.clean",
-];
+use super::support::{STEPS, wait_for};
 
 /// How many kills: a handful, or as many as `make reliability` wants.
 fn kills() -> usize {

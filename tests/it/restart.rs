@@ -1,5 +1,6 @@
 //! A controller that dies in the middle of a rollback is started again and finishes it.
 
+use super::support::STEPS;
 use super::support::fleet::{Fleet, Setup};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -20,19 +21,7 @@ async fn a_rollback_survives_that_the_controller_is_killed_twice() {
     fleet.start_controller().await;
     fleet.until_recorded("rollback.clean").await;
 
-    assert_eq!(
-        fleet.steps(),
-        [
-            "rollback.chosen",
-            "rollback.gated",
-            "rollback.starting",
-            "rollback.capable",
-            "deployment.drain_started",
-            "deployment.rolled_back",
-            "rollback.confirming",
-            "rollback.clean",
-        ]
-    );
+    assert_eq!(fleet.steps(), STEPS);
     let starts = fleet.records().iter().filter(|r| r["event"] == "controller.started").count();
     assert_eq!(starts, 3);
     // Asked twice, the platform has started two workers and not four.

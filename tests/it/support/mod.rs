@@ -19,6 +19,18 @@ use std::time::Duration;
 
 use rollbackd::domain::time::Timestamp;
 
+/// The records of a rollback, in order.
+pub(crate) const STEPS: [&str; 8] = [
+    "rollback.chosen",
+    "rollback.gated",
+    "rollback.starting",
+    "rollback.capable",
+    "deployment.drain_started",
+    "deployment.rolled_back",
+    "rollback.confirming",
+    "rollback.clean",
+];
+
 /// Now, by the clock Prometheus uses too.
 pub(crate) fn now() -> Timestamp {
     Timestamp::from_millis(jiff::Timestamp::now().as_millisecond())
