@@ -9,6 +9,7 @@ use crate::ports::ledger::Ledger;
 use crate::ports::metrics::MetricSource;
 use crate::ports::platform::Platform;
 
+use super::fleet::Fleet;
 use super::{Controller, Stop};
 
 impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
@@ -18,8 +19,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         let mut seen = Regressions::default();
         for (name, fleet) in &self.fleets {
             let observed = &fleet.observed;
-            let regressed = observed.history.regressed_at();
-            let regressed = regressed.is_some_and(|at| self.breaker.counts(at, now));
+            let regressed = self.has_regressed_of_late(fleet, now);
             let alive = observed.seen.values().any(|version| !version.workers.is_empty());
             if self.config_of(name).is_some() && (regressed || alive || !observed.looked) {
                 seen.fleets += 1;
@@ -27,6 +27,19 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             }
         }
         seen
+    }
+
+    fn has_regressed_of_late(&self, fleet: &Fleet, now: Timestamp) -> bool {
+        let regressed = fleet.observed.history.regressed_at();
+        regressed.is_some_and(|at| self.breaker.counts(at, now))
+    }
+
+    /// Those that regressed of late, by name.
+    pub(super) fn regressed_fleets(&self, now: Timestamp) -> Vec<String> {
+        let counted = self.fleets.iter().filter(|(name, fleet)| {
+            self.config_of(name).is_some() && self.has_regressed_of_late(fleet, now)
+        });
+        counted.map(|(name, _)| name.clone()).collect()
     }
 
     /// Whether so many fleets regress that none is taken back by itself.

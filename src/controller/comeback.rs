@@ -31,6 +31,13 @@ impl Fleet {
         let alive = left.map(|version| (version, self.workers_of(version, now)));
         alive.filter(|(_, workers)| *workers > 0).collect()
     }
+
+    /// Why a denied version that came back is not drained; none for any other.
+    pub(super) fn returned(&self, version: &Version) -> Option<String> {
+        let denied = self.observed.history.denied().contains(version);
+        let ground = self.told.get(version).filter(|_| denied).and_then(Decision::ground);
+        ground.map(|ground| ground.reason.to_owned())
+    }
 }
 
 impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {

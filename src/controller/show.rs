@@ -23,7 +23,7 @@ use crate::ports::manifest::SignedManifest;
 use crate::ports::metrics::MetricSource;
 use crate::ports::platform::Platform;
 use crate::ports::view::{
-    BreakerView, FleetView, NarrowView, RollbackView, RolloutView, RuleView, VersionView, View,
+    BreakerView, FleetView, RollbackView, RolloutView, RuleView, VersionView, View,
 };
 use crate::rules::query::{self, SessionQueries};
 use crate::rules::{Group, SessionRule};
@@ -35,7 +35,7 @@ use super::{Controller, belongs, evidence};
 mod figures;
 
 pub(super) use figures::judged;
-use figures::{awaiting, counted_until, past, values, verdicts};
+use figures::{awaiting, counted_until, narrow, past, values, verdicts};
 
 /// How long a worker may believe a manifest it has.
 const MANIFEST_LIFE: Duration = Duration::from_hours(24);
@@ -83,7 +83,12 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         rollbacks.sort_by_key(|rollback| recorded_as(&rollback.id));
         let view = View {
             ready: self.ready,
-            breaker: BreakerView { open, regressed: seen.regressed, fleets: seen.fleets },
+            breaker: BreakerView {
+                open,
+                regressed: seen.regressed,
+                fleets: seen.fleets,
+                regressed_fleets: self.regressed_fleets(now),
+            },
             fleets: fleets
                 .map(|(name, fleet)| (name.clone(), self.fleet_view(name, fleet)))
                 .collect(),
@@ -107,6 +112,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             workers: u32::try_from(seen.workers.len()).unwrap_or(u32::MAX),
             live: seen.live,
             denied: fleet.observed.history.denied().contains(version),
+            returned: fleet.returned(version),
         });
         let rollouts = fleet.observed.history.rollouts().values().map(|rollout| {
             let groups = entry.map_or(&[][..], |entry| &entry.groups);
@@ -123,7 +129,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
                 decision: told.map_or("wait", Decision::name).to_owned(),
                 verdicts: verdicts(fleet, rollout, groups, threshold),
                 values: values(fleet, rollout, groups),
-                narrow: narrow(fleet, rollout),
+                narrow: narrow(fleet, rollout, groups, threshold),
             }
         });
         let pause = fleet.observed.history.paused(self.ports.clock.now());
@@ -253,16 +259,6 @@ fn mode_name(mode: Mode) -> &'static str {
         Mode::Approve => "approve",
         Mode::Observe => "observe",
     }
-}
-
-fn narrow(fleet: &Fleet, rollout: &Rollout) -> Option<NarrowView> {
-    let standout = &fleet.observed.watches.get(&rollout.candidate)?.narrow.as_ref()?.standout;
-    Some(NarrowView {
-        label: standout.slice.label.clone(),
-        value: standout.slice.value.clone(),
-        excess_share: standout.excess_share(),
-        traffic_share: standout.traffic_share(),
-    })
 }
 
 fn sign(signer: &Signer, name: &str, fleet: &Fleet, now: Timestamp) -> Option<SignedManifest> {

@@ -10,6 +10,9 @@ pub const COMEBACKS_MAX: usize = 3;
 /// The time within which they are counted.
 pub const COMEBACK_SPAN: Duration = Duration::from_hours(1);
 
+/// Why a denied version that came back is taken back.
+pub const CAME_BACK: &str = "denied, and came back";
+
 /// What is known when workers of a denied version are seen or heard again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Comeback {
@@ -38,7 +41,7 @@ pub fn decide_comeback(s: Comeback) -> Decision {
         Mode::Automatic | Mode::Approve if s.paused => {
             Decision::Hold("denied, and came back; an operator has paused it".into())
         }
-        Mode::Automatic | Mode::Approve => Decision::RollBack("denied, and came back".into()),
+        Mode::Automatic | Mode::Approve => Decision::RollBack(CAME_BACK.into()),
     }
 }
 

@@ -10,10 +10,22 @@ use crate::ports::view::VerdictView;
 /// What one test of one rule says of one candidate.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Test {
-    /// `group/rule`.
+    /// `group/rule`; of what is left without a slice, `group/rule without label value`.
     pub rule: String,
     /// What it compares with: `baseline` or `ceiling`.
     pub against: &'static str,
+    /// Sessions the candidate started, …
+    pub started: u64,
+    /// … and failed.
+    pub failed: u64,
+    /// What it is compared with: `concurrent`, `history` or `none`.
+    pub control: String,
+    /// Sessions the control started, …
+    pub control_started: u64,
+    /// … and failed.
+    pub control_failed: u64,
+    /// How much more failures scatter than chance; each counts as one divided by it.
+    pub dispersion: f64,
     /// What is allowed: a factor on the baseline's share, or a share.
     pub allowed: f64,
     /// The evidence that it fails more than that, as log10 of odds; none if it does not compute.
@@ -50,6 +62,12 @@ pub(super) fn tests(verdict: &VerdictView) -> Vec<Test> {
         Some(Test {
             rule: verdict.rule.clone(),
             against,
+            started: verdict.started,
+            failed: verdict.failed,
+            control: verdict.control.clone(),
+            control_started: verdict.control_started,
+            control_failed: verdict.control_failed,
+            dispersion: verdict.dispersion,
             allowed: allowed?,
             evidence_log10,
             threshold_log10: verdict.threshold_log10,

@@ -4,6 +4,7 @@
 //! Pure: the HTTP side hands over a view, at most two records and the time.
 
 mod figures;
+mod many;
 mod rule;
 mod state;
 pub(crate) mod words;
@@ -161,7 +162,12 @@ impl About<'_> {
                 version: version.to_owned(),
                 state: "observed".to_owned(),
                 sentences: self.observed(rollout),
-                tests: tests(&rollout.verdicts),
+                tests: rollout
+                    .verdicts
+                    .iter()
+                    .chain(many::rest_of_rule(rollout).as_ref())
+                    .flat_map(figures::tests)
+                    .collect(),
             };
         }
         let Some(past) = past(self.fleet, version) else {

@@ -1,7 +1,8 @@
 //! Where a fleet and its versions stand, in sentences.
 
 use super::words::{clock, counted, span, until};
-use super::{About, rule};
+use super::{About, many, rule};
+use crate::domain::comeback::CAME_BACK;
 use crate::ports::view::{FleetView, PastView, RollbackView, RolloutView, View};
 
 /// The rollback of a fleet that is not over.
@@ -45,6 +46,8 @@ impl About<'_> {
                 rollback.from_version, rollback.version
             ));
         }
+        sentences.extend(self.many());
+        sentences.extend(self.comebacks());
         if fleet.rollouts.is_empty() && fleet.rollback.is_none() {
             sentences.push(self.quiet());
         }
@@ -76,12 +79,17 @@ impl About<'_> {
     pub(super) fn observed(&self, rollout: &RolloutView) -> Vec<String> {
         let baseline = rollout.baseline.as_deref().unwrap_or("its baseline");
         let left = until(&rollout.observe_until, self.now);
-        let mut sentences = vec![standing(rollout), self.outlook(rollout, left.is_some())];
+        let mut sentences = vec![standing(rollout)];
+        sentences.extend(self.approval(rollout));
+        sentences.push(self.outlook(rollout, left.is_some()));
         if rollout.verdicts.is_empty() && rollout.values.is_empty() {
             sentences.push("No rule has compared it with the past yet.".to_owned());
         }
         for verdict in &rollout.verdicts {
             sentences.extend(rule::now(verdict, &rollout.candidate, baseline, left));
+        }
+        if let Some(narrow) = &rollout.narrow {
+            sentences.extend(many::rest(narrow, &rollout.candidate, baseline));
         }
         sentences.extend(rollout.values.iter().map(|value| rule::value(value, &rollout.candidate)));
         sentences
@@ -103,7 +111,9 @@ impl About<'_> {
         if !goes_on {
             return format!("{since}{counted}; its time was over at {end}.");
         }
-        let then = if !is(rollout, "suspect") {
+        let then = if is(rollout, "regressed") {
+            "While it fails so, it is not promoted then."
+        } else if !is(rollout, "suspect") {
             "If nothing speaks against it then, it is promoted."
         } else if self.fleet.when_unsure == "rollback" {
             "If it is still suspect then, it is rolled back (`when_unsure: rollback`)."
@@ -117,10 +127,16 @@ impl About<'_> {
     /// A version that was taken back, or is on its way.
     pub(super) fn rolled_back(&self, past: &PastView, rollback: &RollbackView) -> Vec<String> {
         let (bad, good) = (&rollback.from_version, &rollback.version);
-        let mut sentences = vec![
-            format!("{bad} was rolled back to {good} at {}: {}.", clock(&past.at), rollback.reason),
-            step(rollback),
-        ];
+        let at = clock(&past.at);
+        let first = if rollback.reason == CAME_BACK {
+            format!(
+                "{bad} is denied, and came back: at {at} it was taken back to {good} once more, by \
+                 a rollback of its own."
+            )
+        } else {
+            format!("{bad} was rolled back to {good} at {at}: {}.", rollback.reason)
+        };
+        let mut sentences = vec![first, step(rollback)];
         if self.fleet.denied.contains(bad) {
             sentences.push(format!(
                 "{bad} is denied: no worker of it may start until an operator allows it \
@@ -171,9 +187,16 @@ fn standing(rollout: &RolloutView) -> String {
     let candidate = &rollout.candidate;
     let reason = rollout.held.as_deref().unwrap_or("no reason was given");
     let started: u64 = rollout.verdicts.iter().map(|verdict| verdict.started).sum();
+    if let Some(narrow) = &rollout.narrow {
+        return many::slice(narrow, candidate);
+    }
     match rollout.decision.as_str() {
         "hold" => format!("Nothing is done about {candidate}: {reason}."),
         "escalate" => format!("A person must decide on {candidate}: {reason}."),
+        "wait" if is(rollout, "regressed") => format!(
+            "{candidate} fails more than allowed. Before anything is done, it is asked whether \
+             that sits in one slice of its sessions."
+        ),
         _ if started == 0 => format!(
             "Nothing is done about {candidate}: no session of it has been counted yet, and it \
              is promoted only after one was."

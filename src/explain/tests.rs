@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::{Map, json};
 
 use super::*;
-use crate::ports::view::{RecentView, RolloutView, RuleView, ValueView, VersionView};
+use crate::ports::view::{
+    BreakerView, NarrowView, RecentView, RolloutView, RuleView, ValueView, VersionView,
+};
 
 fn now() -> Timestamp {
     crate::ledger::record::parse_rfc3339("2026-01-02T03:12:00Z").unwrap()
@@ -204,6 +206,132 @@ fn a_candidate_without_data_or_control_is_told_as_such() {
       Against v1 (at most 1.5 times its share may fail) the evidence is 16 to 1, and 2,000 to 1 convicts. It has nothing to go by yet.
       Against the ceiling (at most 5.0% may fail) there is no evidence; 2,000 to 1 convicts. It has nothing to go by yet.
     ");
+}
+
+#[test]
+fn a_slice_that_fails_is_told_with_its_shares_and_the_rest() {
+    let narrow = NarrowView {
+        label: "tenant".to_owned(),
+        value: "b".to_owned(),
+        excess_share: 1.04,
+        traffic_share: 0.2,
+        rest: VerdictView {
+            verdict: "healthy".to_owned(),
+            started: 168,
+            failed: 2,
+            control_started: 164,
+            baseline_log10: Some(-0.2),
+            recent: RecentView::default(),
+            ..verdict()
+        },
+    };
+    let convicted = VerdictView {
+        verdict: "regressed".to_owned(),
+        baseline_log10: Some(4.4),
+        ceiling: None,
+        ..verdict()
+    };
+    let asked = RolloutView { candidate: "v3".to_owned(), ..rollout(vec![convicted.clone()]) };
+    let mended = RolloutView {
+        decision: "fix_forward".to_owned(),
+        held: Some("one slice fails more than allowed".to_owned()),
+        narrow: Some(narrow),
+        ..rollout(vec![convicted])
+    };
+    let observed = FleetView { rollouts: vec![mended, asked], ..fleet() };
+    let explained = explain(&view(observed.clone(), vec![]), "voice", Some("v2"), &[], now());
+    let figures = explained.unwrap().versions.remove(0).tests;
+    let rest = "sessions/Failing without tenant b";
+    assert_eq!(figures.iter().filter(|test| test.rule == rest).count(), 2, "{figures:?}");
+    assert_eq!((figures[1].started, figures[1].failed, figures[1].control_failed), (168, 2, 2));
+    insta::assert_snapshot!(said(&view(observed, vec![]), None, &[]), @r"
+    v2 (observed)
+      One slice of v2's sessions fails, and not the version as a whole: tenant b has 100.0% of the failures beyond those expected, in 20.0% of the sessions. Nothing is rolled back: that slice is to be mended forward. v2 is watched on, and rolled back once the rest is suspect as well.
+      It is observed against v1 since 2026-01-02 03:00:00Z, counted until 2026-01-02 03:11:30Z, and for another 48m, until 2026-01-02 04:00:00Z. While it fails so, it is not promoted then.
+      sessions/Failing: regressed, it fails more than is allowed. 14 of 210 sessions of v2 failed (6.7%); of v1 at the same time 2 of 205 (1.0%).
+      Against v1 (at most 1.5 times its share may fail) the evidence is 25,100 to 1, and 2,000 to 1 convicts. That is enough.
+      Without tenant b, sessions/Failing: healthy, nothing speaks against it. 2 of 168 sessions of v2 failed (1.2%); of v1 at the same time 2 of 164 (1.2%).
+      Against v1 (at most 1.5 times its share may fail) there is no evidence; 2,000 to 1 convicts. It has nothing to go by yet.
+      Against the ceiling (at most 5.0% may fail) there is no evidence; 2,000 to 1 convicts. It has nothing to go by yet.
+    v3 (observed)
+      v3 fails more than allowed. Before anything is done, it is asked whether that sits in one slice of its sessions.
+      It is observed against v1 since 2026-01-02 03:00:00Z, counted until 2026-01-02 03:11:30Z, and for another 48m, until 2026-01-02 04:00:00Z. While it fails so, it is not promoted then.
+      sessions/Failing: regressed, it fails more than is allowed. 14 of 210 sessions of v3 failed (6.7%); of v1 at the same time 2 of 205 (1.0%).
+      Against v1 (at most 1.5 times its share may fail) the evidence is 25,100 to 1, and 2,000 to 1 convicts. That is enough.
+    ");
+}
+
+#[test]
+fn many_fleets_at_once_are_told_with_their_names_and_what_to_do() {
+    let convicted = VerdictView { verdict: "regressed".to_owned(), ceiling: None, ..verdict() };
+    let held = RolloutView {
+        decision: "escalate".to_owned(),
+        held: Some(crate::domain::decision::ONE_OF_MANY.to_owned()),
+        ..rollout(vec![convicted])
+    };
+    let observed = FleetView { rollouts: vec![held], ..fleet() };
+    let mut view = view(observed, vec![]);
+    view.breaker = BreakerView {
+        open: true,
+        regressed: 12,
+        fleets: 20,
+        regressed_fleets: (1..=12).map(|n| format!("voice:f{n}")).collect(),
+    };
+    let told = said(&view, None, &[]);
+    let told: Vec<&str> = told.lines().take(4).collect();
+    insta::assert_snapshot!(told.join("\n"), @r"
+    Many fleets regress at once, 12 of 20: voice:f1, voice:f2, voice:f3, voice:f4, voice:f5, voice:f6, voice:f7, voice:f8, voice:f9, voice:f10, and 2 more. That is not one version's fault, so none is rolled back by itself. Look for what they have in common; if it is the version after all, approve each (`rollbackd approve voice --reason …`).
+    v2 (observed)
+      A person must decide on v2: would roll back, but many fleets regress at once; a person must approve.
+      That holds when the other fleets are over it, too: `rollbackd approve voice --version v2 --reason …` begins the rollback.
+    ");
+}
+
+#[test]
+fn a_denied_version_that_came_back_is_told_with_what_is_done() {
+    let seen = |returned: Option<&str>| VersionView {
+        version: "bad".to_owned(),
+        workers: 2,
+        denied: true,
+        returned: returned.map(ToOwned::to_owned),
+        ..VersionView::default()
+    };
+    let told = |returned, rollbacks| {
+        let fleet = FleetView { versions: vec![seen(returned)], ..fleet() };
+        said(&view(fleet, rollbacks), Some("bad"), &[])
+    };
+    let again = RollbackView {
+        reason: crate::domain::comeback::CAME_BACK.to_owned(),
+        ..rollback("clean", None)
+    };
+    let third = "denied, and came back for the third time in an hour";
+    let all = [
+        told(None, vec![rollback("clean", None)]),
+        told(Some(third), vec![rollback("clean", None), again]),
+    ];
+    insta::assert_snapshot!(all.join("\n\n"), @r"
+    bad is denied and has come back: it has 2 workers, and was rolled back 1 time as far as is remembered. It is drained again at the next look; coming back 3 times in an hour, it is left and people are told.
+    No version is under observation. v1 is the last good one. bad was rolled back at 2026-01-01 20:00:00Z.
+    bad (rolled_back)
+      bad was rolled back to v1 at 2026-01-01 20:00:00Z: fails more than allowed.
+      It ended at 2026-01-02 03:05:00Z: nothing of bad was left.
+      bad is denied: no worker of it may start until an operator allows it (`rollbackd allow voice --version bad --reason …`).
+      The record of it, 9, could not be read.
+
+    bad is denied and has come back: it has 2 workers, and was rolled back 2 times as far as is remembered. It is not drained at the moment: denied, and came back for the third time in an hour. Stop what starts it, or allow it (`rollbackd allow voice --version bad --reason …`).
+    No version is under observation. v1 is the last good one. bad was rolled back at 2026-01-01 20:00:00Z.
+    bad (rolled_back)
+      bad is denied, and came back: at 2026-01-01 20:00:00Z it was taken back to v1 once more, by a rollback of its own.
+      It ended at 2026-01-02 03:05:00Z: nothing of bad was left.
+      bad is denied: no worker of it may start until an operator allows it (`rollbackd allow voice --version bad --reason …`).
+      The record of it, 9, could not be read.
+    ");
+    let left = told(None, vec![rollback("abandoned", None)]);
+    assert!(left.contains("An operator ended its rollback, so they are left alone."), "{left}");
+    let going =
+        FleetView { versions: vec![seen(None)], rollback: Some("voice-9".to_owned()), ..fleet() };
+    let told = said(&view(going, vec![rollback("draining", None)]), None, &[]);
+    assert!(!told.contains("has come back"), "its rollback is under way: {told}");
 }
 
 #[test]

@@ -276,7 +276,7 @@ mod tests {
             ready: true,
             fleets: BTreeMap::from([(voice.fleet.clone(), voice)]),
             rollbacks: vec![RollbackView { id: "r1".to_owned(), ..RollbackView::default() }],
-            breaker: BreakerView { open: true, regressed: 4, fleets: 6 },
+            breaker: BreakerView { open: true, regressed: 4, fleets: 6, ..BreakerView::default() },
             rules: vec![RuleView { name: "Failing".to_owned(), ..RuleView::default() }],
             ..View::default()
         }));

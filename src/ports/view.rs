@@ -82,6 +82,8 @@ pub struct BreakerView {
     pub regressed: usize,
     /// All fleets watched.
     pub fleets: usize,
+    /// Which fleets regressed of late.
+    pub regressed_fleets: Vec<String>,
 }
 
 /// One fleet.
@@ -149,6 +151,8 @@ pub struct VersionView {
     pub live: f64,
     /// Whether the manifest denies it.
     pub denied: bool,
+    /// It is denied and runs again, and why it is not drained.
+    pub returned: Option<String>,
 }
 
 /// One candidate.
@@ -188,6 +192,8 @@ pub struct NarrowView {
     pub excess_share: f64,
     /// Its part of the candidate's sessions.
     pub traffic_share: f64,
+    /// What the same rule says of the sessions without it.
+    pub rest: VerdictView,
 }
 
 /// What one value rule says of one candidate.

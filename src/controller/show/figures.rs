@@ -13,7 +13,9 @@ use crate::domain::version::Version;
 use crate::evaluate::judge::{Judgement, rule_name};
 use crate::evaluate::observed::{GroupWatch, RuleWatch};
 use crate::ledger::record::rfc3339;
-use crate::ports::view::{PastView, PointView, RecentView, RolloutView, ValueView, VerdictView};
+use crate::ports::view::{
+    NarrowView, PastView, PointView, RecentView, RolloutView, ValueView, VerdictView,
+};
 use crate::rules::{Group, SessionRule};
 
 use super::super::fleet::Fleet;
@@ -118,6 +120,25 @@ fn verdict(
         recent: recent(observation),
         course,
     }
+}
+
+/// The slice that its regression sits in, and what is said of the rest.
+pub(super) fn narrow(
+    fleet: &Fleet,
+    rollout: &Rollout,
+    groups: &[Group],
+    threshold_log10: f64,
+) -> Option<NarrowView> {
+    let narrow = fleet.observed.watches.get(&rollout.candidate)?.narrow.as_ref()?;
+    let (group, standout) = (groups.get(narrow.rule.0)?, &narrow.standout);
+    let rule = group.sessions.get(narrow.rule.1)?;
+    Some(NarrowView {
+        label: standout.slice.label.clone(),
+        value: standout.slice.value.clone(),
+        excess_share: standout.excess_share(),
+        traffic_share: standout.traffic_share(),
+        rest: verdict(group, rule, &narrow.rest, threshold_log10, Arc::default()),
+    })
 }
 
 /// A candidate as it is judged when its rollout ends, the tick that is not over included: kept to

@@ -51,6 +51,8 @@ async fn fleets_that_regress_in_the_same_look_are_held_and_people_are_told() {
     let view = stage.controller.ports.view.borrow().clone();
     let held = view.fleets["voice:a"].rollouts[0].held.clone().unwrap();
     assert!(held.contains("many fleets regress at once"), "{held}");
+    let regressed = ["voice:a", "voice:b", "voice:c", "voice:d"];
+    assert_eq!(view.breaker.regressed_fleets, regressed);
     let escalated = {
         let records = stage.ledger.records.lock().unwrap();
         records.iter().rfind(|record| record.event == "rollout.escalated").unwrap().clone()

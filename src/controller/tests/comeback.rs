@@ -105,6 +105,9 @@ async fn the_third_time_in_an_hour_people_are_told_instead_and_later_it_is_drain
     assert_eq!(stage.told("rollback.chosen").len(), drained, "told, and not drained");
     let told = stage.told("rollback.returned");
     assert_eq!((told.len(), told[2].result.as_str()), (3, "escalate"), "once");
+    let view = stage.controller.ports.view.borrow().clone();
+    let seen = view.fleets["voice"].versions.iter().find(|seen| seen.version == "v2").unwrap();
+    assert!(seen.returned.as_ref().unwrap().contains("for the third time"), "{seen:?}");
     let metrics = stage.controller.ports.metrics.encode().unwrap();
     assert!(metrics.contains(r#"rollbackd_denied_workers{fleet="voice",version="v2"} 2"#));
 

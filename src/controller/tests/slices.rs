@@ -82,6 +82,8 @@ async fn a_regression_of_one_tenant_is_told_once_and_rolls_nothing_back() {
     let view = stage.controller.ports.view.borrow().clone();
     let shown = view.fleets["voice"].rollouts[0].narrow.as_ref().unwrap();
     assert_eq!((shown.label.as_str(), shown.value.as_str()), ("tenant", "b"));
+    assert_eq!((shown.rest.verdict.as_str(), shown.rest.failed), ("healthy", 0));
+    assert!(shown.rest.started > 0);
 }
 
 #[tokio::test]

@@ -232,7 +232,7 @@ async fn the_script_finds_a_place_for_whatever_comes() {
     bench.view.send_replace(Arc::new(View {
         ready: true,
         fleets: fleets.collect(),
-        breaker: BreakerView { open: true, regressed: 4, fleets: 9 },
+        breaker: BreakerView { open: true, regressed: 4, fleets: 9, ..BreakerView::default() },
         ..View::default()
     }));
     assert_eq!(places().await, empty);
