@@ -9,15 +9,18 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+pub use self::narrow::narrow_json;
 use super::record::{Record, parse_rfc3339};
 use crate::domain::counts::{Counts, Tick};
 use crate::domain::decision::{Finding, Mode, Situation, decide};
 use crate::domain::evidence::DetectorSettings;
-use crate::domain::narrow::{Breadth, Excess, Slice, Standout, is_clear};
+use crate::domain::narrow::{Breadth, Slice};
 use crate::domain::observation::{ControlKind, Observation};
 use crate::domain::share::{Share, Tolerance};
 use crate::domain::value::{ValueLimits, ValueObservation, ValueVerdict};
 use crate::domain::verdict::Verdict;
+
+mod narrow;
 
 /// Which reading of the evidence a record's verdict is: raised whenever the same ticks may come to
 /// another verdict. 2: the ceiling waits for the baseline to be seen. 3: it begins again after an
@@ -152,22 +155,6 @@ pub fn observation_json(observation: &Observation, threshold_log10: f64) -> Map<
     fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// How a narrow regression is recorded: the slice, by what it stands out, and the rest's watch,
-/// which is recorded like that of a rule.
-#[must_use]
-pub fn narrow_json(standout: &Standout, rest: &Value) -> Value {
-    let Standout { slice, of_slice, of_all } = standout;
-    let excess = |Excess { started, failed, expected }: &Excess| json!({ "started": started, "failed": failed, "expected": expected });
-    json!({
-        "slice": { "label": slice.label, "value": slice.value },
-        "excess_share": standout.excess_share(),
-        "traffic_share": standout.traffic_share(),
-        "of_slice": excess(of_slice),
-        "of_all": excess(of_all),
-        "rest": rest,
-    })
-}
-
 /// Derives the decision in a record again; `None` if the record holds none.
 #[must_use]
 pub fn derive(record: &Record) -> Option<Derived> {
@@ -202,7 +189,7 @@ fn again(record: &Record, decided: &str, differences: &mut Vec<String>) -> Resul
         Finding::worst(Verdict::Healthy, sessions),
         Finding::worst(ValueVerdict::Healthy, values),
     )?;
-    narrow(&record.extra, &situation.breadth, &wholes, differences)?;
+    narrow::again(&record.extra, &situation.breadth, &wholes, differences)?;
     let decision = decide(&situation);
     if decision.name() != decided {
         differences.push(format!("{decided} is recorded, {} derived", decision.name()));
@@ -213,63 +200,6 @@ fn again(record: &Record, decided: &str, differences: &mut Vec<String>) -> Resul
         }
     }
     Ok(())
-}
-
-/// Whether a narrow regression is one, by its slice's counts and the rest's evidence.
-fn narrow(
-    fields: &Map<String, Value>,
-    breadth: &Breadth,
-    wholes: &BTreeMap<String, Counts>,
-    differences: &mut Vec<String>,
-) -> Result<(), Missing> {
-    let Some(written) = fields.get("narrow") else {
-        return match breadth {
-            Breadth::Narrow(_) => Err(Missing::of("narrow")),
-            Breadth::Wide | Breadth::Unknown => Ok(()),
-        };
-    };
-    let slice = self::breadth(written.get("slice")).ok_or(Missing::of("slice"))?;
-    if slice != *breadth {
-        differences.push(format!("{breadth:?} is recorded, and {slice:?}"));
-    }
-    let Breadth::Narrow(slice) = slice else { return Err(Missing::of("slice")) };
-    let rest = written.get("rest").ok_or(Missing::of("rest"))?;
-    let rule = text(rest, "rule")?;
-    let name = format!("{rule} without {slice}");
-    let (watch, verdict) = session(rest, &name, differences)?;
-    if !is_clear(&watch, number(rest, "threshold_log10")?) {
-        let verdict = verdict.name();
-        differences.push(format!("{name}: {verdict} is derived, so the regression is wide"));
-    }
-    let (of_slice, of_all) = (excess(written, "of_slice")?, excess(written, "of_all")?);
-    let standout = Standout { slice, of_slice, of_all };
-    let shares =
-        [("excess_share", standout.excess_share()), ("traffic_share", standout.traffic_share())];
-    for (field, derived) in shares {
-        let recorded = number(written, field)?;
-        if !same(recorded, derived) {
-            differences.push(format!("{name}: {field} {recorded} is recorded, {derived} derived"));
-        }
-    }
-    if !standout.stands_out() {
-        differences.push(format!("{} does not stand out", standout.slice));
-    }
-    // What the whole counted and no slice has is in the whole alone.
-    let (whole, rest) = (wholes.get(rule).ok_or(Missing::of("rest"))?, watch.total().candidate);
-    let all = |slice: u64, rest: u64, whole: u64| whole.max(slice + rest);
-    if of_all.started != all(of_slice.started, rest.started, whole.started)
-        || of_all.failed != all(of_slice.failed, rest.failed, whole.failed)
-    {
-        differences.push(format!("{} and the rest are not the whole", standout.slice));
-    }
-    Ok(())
-}
-
-fn excess(narrow: &Value, field: &str) -> Result<Excess, Missing> {
-    let part = narrow.get(field).ok_or(Missing::of(field))?;
-    let whole = |name: &str| part.get(name).and_then(Value::as_u64).ok_or(Missing::of(field));
-    let (started, failed) = (whole("started")?, whole("failed")?);
-    Ok(Excess { started, failed, expected: number(part, "expected")? })
 }
 
 /// Whether two numbers are the same but for how machines round.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::domain::evidence::POOL_SESSIONS;
-use crate::domain::narrow::{Part, SliceWatch, SlicedTick};
+use crate::domain::narrow::{Excess, Part, SliceWatch, SlicedTick, Standout};
 use crate::domain::time::Timestamp;
 use crate::signing::Signer;
 
