@@ -85,7 +85,8 @@ fn read_note(bytes: &[u8]) {
 
 /// Every problem is somewhere in the file, and says something.
 fn placed(text: &str, problems: &[Problem]) {
-    let lines = text.split('\n').count();
+    // A carriage return alone breaks a line too, in YAML.
+    let lines = text.split(['\n', '\r']).count();
     for problem in problems {
         assert!(!problem.message.is_empty(), "{problem:?}");
         let line = problem.place.map_or(1, |place| place.line);

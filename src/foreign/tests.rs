@@ -103,6 +103,12 @@ impl Mutation {
     }
 }
 
+/// What `make fuzz` has found, and was not the reader's fault alone.
+#[test]
+fn findings_stay_mended() {
+    read_rules(b"g:r!up\no\r\r\r\r\r\r   regressalertnamee: sessi]sions:0[\n");
+}
+
 #[test]
 fn every_reader_has_seeds_and_takes_them() {
     for (name, read) in READERS {
