@@ -13,8 +13,9 @@ pub(crate) mod synthetic;
 pub(crate) mod worker;
 
 use std::future::Future;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rollbackd::domain::time::Timestamp;
@@ -62,9 +63,17 @@ pub(crate) async fn stays(what: &str, time: Duration, is_so: impl AsyncFn() -> b
     }
 }
 
-/// An address on the loopback interface that nobody listens on.
+/// An address on the loopback interface that nobody listens on, another one each time. Its port is
+/// below those that outgoing connections get, one of which could take it before its server does.
 pub(crate) fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = std::process::id() * 101 + NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 20_000 + u16::try_from(number % 12_000).unwrap();
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            return listener.local_addr().unwrap();
+        }
+    }
 }
 
 /// Speaks plain HTTP to servers of the test's own.
