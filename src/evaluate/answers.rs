@@ -11,6 +11,10 @@ use crate::ports::metrics::Series;
 
 use super::plan::{FleetAnswer, RuleAnswer};
 
+/// How long after its last scrape a worker counts as one that can carry load. Longer than the
+/// longest usual scrape interval of a minute.
+const FRESH_SECONDS: f64 = 90.0;
+
 /// One version of one fleet, as a look saw it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct VersionSeen {
@@ -20,6 +24,8 @@ pub(crate) struct VersionSeen {
     pub(crate) unreachable: u32,
     /// Workers alive that take no new sessions.
     pub(crate) draining: u32,
+    /// Workers that were not scraped of late, and may have gone since.
+    pub(crate) stale: u32,
     /// Sessions in progress.
     pub(crate) live: f64,
     /// Earliest time in the lineage at which it had a worker.
@@ -27,10 +33,11 @@ pub(crate) struct VersionSeen {
 }
 
 impl VersionSeen {
-    /// Workers alive that take new sessions.
+    /// Workers alive that take new sessions. Not those that were not scraped of late: Prometheus
+    /// shows what it saw last for minutes, and that is no evidence that a worker is still there.
     pub(crate) fn able(&self) -> u32 {
         let workers = u32::try_from(self.workers.len()).unwrap_or(u32::MAX);
-        workers.saturating_sub(self.draining)
+        workers.saturating_sub(self.stale).saturating_sub(self.draining)
     }
 }
 
@@ -60,7 +67,8 @@ fn see(
     value: impl Fn(&Series) -> Option<f64> + Copy,
 ) -> Seen {
     let mut seen = Seen::new();
-    each((config, value), &answer.workers, &mut seen, |version, series, _| {
+    each((config, value), &answer.workers, &mut seen, |version, series, age| {
+        version.stale += u32::from(age > FRESH_SECONDS);
         let name = ["worker_id", "instance"].iter().find_map(|label| series.labels.get(*label));
         version.workers.push(name.cloned().unwrap_or_default());
     });
@@ -221,5 +229,21 @@ fleets: [{ name: voice, version_label: version, workers: info, drain: { manifest
         let answer = FleetAnswer { workers, ..FleetAnswer::default() };
         assert_eq!(fleets_at(&config(), &answer, at(60)).len(), 1);
         assert_eq!(fleets_at(&config(), &answer, at(90)), Seen::new(), "a cache has kept it");
+    }
+
+    #[test]
+    fn a_worker_that_was_scraped_minutes_ago_carries_no_load() {
+        let at = Timestamp::from_millis(600_000);
+        let worker = |name: &str, age| Series {
+            labels: [("version", "v1"), ("worker_id", name)]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+            points: vec![(at, age)],
+        };
+        let workers = vec![worker("a", 3.0), worker("b", 60.0), worker("c", 91.0)];
+        let answer = FleetAnswer { workers, ..FleetAnswer::default() };
+        let seen = fleets_at(&config(), &answer, at).remove("voice").unwrap();
+        let seen = &seen[&"v1".parse().unwrap()];
+        assert_eq!((seen.workers.len(), seen.able()), (3, 2));
     }
 }

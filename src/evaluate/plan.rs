@@ -207,13 +207,13 @@ async fn look_at_fleet(
     );
     let seen = plan.seen;
     let (workers, unreachable, draining, live, lineage) = futures::try_join!(
-        source.range(seen.query(queries.workers.clone())),
-        source.range(seen.query(queries.unreachable)),
+        answer_over(source, seen, queries.workers.clone()),
+        answer_over(source, seen, queries.unreachable),
         ask(source, seen, queries.draining),
         ask(source, seen, queries.live),
         async {
             match plan.lineage {
-                Some(span) => source.range(span.query(queries.workers)).await,
+                Some(span) => answer_over(source, span, queries.workers).await,
                 None => Ok(Vec::new()),
             }
         },
@@ -239,7 +239,7 @@ pub(crate) async fn look_at_group(
     let slices = async { Ok(look_at_slices(source, config, group, plan).await) };
     let (due, unfinished, histories, values, slices) = futures::try_join!(
         over(plan.due),
-        over(plan.unfinished),
+        async { of_unfinished(over(plan.unfinished).await) },
         futures::future::try_join_all(histories),
         look_at_values(source, config, group, plan.values),
         slices,
@@ -282,8 +282,11 @@ async fn look_at_rule_by_slice(
         }
     };
     let histories = futures::future::try_join_all(plan.histories.iter().map(|span| over(*span)));
-    let (ticks, unfinished, histories) =
-        futures::try_join!(if_any(plan.ticks), if_any(unfinished), histories)?;
+    let (ticks, unfinished, histories) = futures::try_join!(
+        if_any(plan.ticks),
+        async { of_unfinished(if_any(unfinished).await) },
+        histories,
+    )?;
     Ok(SliceAnswer { ticks, unfinished, histories })
 }
 
@@ -308,7 +311,7 @@ async fn look_at_values(
     let Some(span) = span else { return Ok(Vec::new()) };
     let each = group.values.iter().map(|rule| {
         let FleetConfig { workers, by, version_label, .. } = config;
-        source.range(span.query(query::value(rule, workers, by, version_label, group.interval)))
+        answer_over(source, span, query::value(rule, workers, by, version_label, group.interval))
     });
     futures::future::try_join_all(each).await
 }
@@ -332,8 +335,8 @@ async fn count_over(
     span: Span,
 ) -> Result<RuleAnswer, MetricError> {
     let (started, failed, live, dropped, died) = futures::try_join!(
-        source.range(span.query(queries.started)),
-        source.range(span.query(queries.failed)),
+        answer_over(source, span, queries.started),
+        answer_over(source, span, queries.failed),
         ask(source, span, queries.live),
         ask(source, span, queries.dropped),
         ask(source, span, queries.died),
@@ -347,8 +350,33 @@ async fn ask(
     expr: Option<String>,
 ) -> Result<Vec<Series>, MetricError> {
     match expr {
-        Some(expr) => source.range(span.query(expr)).await,
+        Some(expr) => answer_over(source, span, expr).await,
         None => Ok(Vec::new()),
+    }
+}
+
+/// Asks for a span, and takes no answer about another time: a counter of which nothing is there
+/// would count as 0.
+async fn answer_over(
+    source: &impl MetricSource,
+    span: Span,
+    expr: String,
+) -> Result<Vec<Series>, MetricError> {
+    let series = source.range(span.query(expr)).await?;
+    let asked = |at: &Timestamp| (span.first..=span.last).contains(at);
+    if series.iter().flat_map(|series| &series.points).all(|(at, _)| asked(at)) {
+        Ok(series)
+    } else {
+        Err(MetricError::OtherTime)
+    }
+}
+
+/// What was answered of a tick that is not over; nothing where the answer is about another time.
+/// Some servers move every time to a multiple of the step, as such a tick's end seldom is.
+fn of_unfinished<T: Default>(answer: Result<T, MetricError>) -> Result<T, MetricError> {
+    match answer {
+        Err(MetricError::OtherTime) => Ok(T::default()),
+        answer => answer,
     }
 }
 
@@ -392,5 +420,23 @@ mod tests {
             assert_eq!(early.ends().chain(late.ends()).collect::<Vec<_>>(), ends);
             assert!(early.ends().count().abs_diff(late.ends().count()) <= 1);
         }
+    }
+
+    /// Answers with what it was asked a minute before.
+    struct Cache;
+
+    impl MetricSource for Cache {
+        async fn range(&self, query: RangeQuery) -> Result<Vec<Series>, MetricError> {
+            let points = vec![(query.start - Duration::from_mins(1), 1.0)];
+            Ok(vec![Series { labels: BTreeMap::new(), points }])
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_about_another_time_is_none() {
+        let span = Span::instant(at(600));
+        let answer = answer_over(&Cache, span, "failed".to_owned()).await;
+        assert_eq!(answer, Err(MetricError::OtherTime));
+        assert_eq!(of_unfinished(answer), Ok(Vec::new()), "of a tick that is not over");
     }
 }

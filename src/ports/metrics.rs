@@ -47,6 +47,9 @@ pub enum MetricError {
         /// What it said.
         reason: String,
     },
+    /// The answer is about another time than was asked for.
+    #[error("an answer is about another time than was asked for: a cache on the way?")]
+    OtherTime,
     /// The answer is not what the API promises.
     #[error("{url} answered what is not a matrix: {reason}")]
     Malformed {

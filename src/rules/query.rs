@@ -82,7 +82,7 @@ impl SessionQueries {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FleetQueries {
     /// Workers alive, one series each, with the labels `worker_id` and `instance` where they have
-    /// them.
+    /// them: how many seconds ago each was scraped.
     pub workers: String,
     /// Workers that were alive within [`LOOKBACK`], are not seen now, and whose target does not
     /// answer: perhaps gone, perhaps cut off with sessions on them.
@@ -107,7 +107,7 @@ impl FleetQueries {
         let worker = labels(by, version_label, &["worker_id", "instance"]);
         let lookback = duration(LOOKBACK);
         Self {
-            workers: format!("count by ({worker}) ({workers})"),
+            workers: format!("min by ({worker}) (time() - timestamp({workers}))"),
             unreachable: format!(
                 "count by ({fleet}) ((last_over_time({workers}[{lookback}]) unless {workers}) \
                  and on (job, instance) (up == 0))"
@@ -283,7 +283,10 @@ mod tests {
         let window = Duration::from_secs(15);
         let session = SessionQueries::new(&rule(Some(r#"live{a="b"}"#)), &by, "v", window);
         let fleet = FleetQueries::new("w{a!=\"\"}", Some("d"), Some("live"), &by, "v");
-        assert_eq!(fleet.workers, "count by (job, region, v, worker_id, instance) (w{a!=\"\"})");
+        assert_eq!(
+            fleet.workers,
+            "min by (job, region, v, worker_id, instance) (time() - timestamp(w{a!=\"\"}))"
+        );
         assert_eq!(fleet.live.as_deref(), Some("sum by (job, region, v) (live)"));
         assert!(session.died.as_ref().unwrap().contains("sum by (job, region, v, instance)"));
         let queries = [Some(session.started), Some(session.failed), session.live, session.dropped];
