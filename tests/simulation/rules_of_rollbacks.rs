@@ -13,6 +13,9 @@ use crate::world::{ByVersion, Sums, World};
 /// query that hangs, a ledger that is slow.
 const SEEN_SECONDS: i64 = 75;
 
+/// Seconds for which a scrape says that a worker can carry load.
+const FRESH_SECONDS: i64 = 90;
+
 /// The ceiling and the tolerance of the rule.
 const CEILING: f64 = 0.05;
 const TOLERANCE: f64 = 1.5;
@@ -125,7 +128,7 @@ fn check_own_choice(sim: &mut Sim, fleet: &str, page: &Page, told: &Told, record
     // Where something was not seen, it is wide.
     let (seen, (rest, rest_failed)) = (sim.scenario.intensity == 0, bad.rest);
     // Most of the traffic, and not enough failures for ten to one against a spotless control.
-    let fine = rest * 2 > bad.started + 20 && rest_failed <= 4;
+    let fine = rest * 2 > bad.started + 20 && rest_failed <= 1;
     if sim.scenario.is_narrow(&told.bad) && convicted && seen && fine {
         sim.breaks(
             Rule::NarrowStays,
@@ -190,7 +193,8 @@ fn is_convicted(decided: &Record) -> bool {
 
 /// A bad version is promoted only if its failures were never seen.
 pub(crate) fn check_promotion(sim: &mut Sim, fleet: &str, page: &Page, version: &str) {
-    if !sim.scenario.is_bad(version) {
+    // One agent's failures may be too few for ten to one, and a hole in an answer hides all.
+    if !sim.scenario.is_bad(version) || sim.scenario.is_narrow(version) || sim.blind {
         return;
     }
     let rollout = page.history.rollouts().values().find(|r| r.candidate.as_str() == version);
@@ -233,7 +237,8 @@ pub(crate) fn take_step(sim: &mut Sim, fleet: &str, told: &mut Told, record: &Re
 
 /// Whether enough good workers were there at some second that the last look can have seen.
 fn was_able(good: &str, needed: u64, world: &World) -> bool {
-    let from = usize::try_from((world.second - SEEN_SECONDS).max(0)).unwrap();
+    let from = (world.second - SEEN_SECONDS - FRESH_SECONDS).max(0);
+    let from = usize::try_from(from).unwrap();
     let able =
         |second: &ByVersion<u32>| u64::from(second.get(good).copied().unwrap_or(0)) >= needed;
     world.able[from.min(world.able.len())..].iter().any(able)

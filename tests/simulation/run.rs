@@ -60,6 +60,7 @@ async fn live(kind: Kind, seed: u64, trace: bool) -> Outcome {
         unsure: false,
         writing: false,
         trace,
+        blind: false,
         faults: 0,
     }));
     let began = Instant::now();

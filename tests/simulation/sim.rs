@@ -41,6 +41,7 @@ pub(crate) struct Coming {
 }
 
 /// Everything a run holds.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Sim {
     pub(crate) second: i64,
     /// When the last record was written.
@@ -60,6 +61,8 @@ pub(crate) struct Sim {
     /// The controller waits for the disk, in the middle of what it is doing.
     pub(crate) writing: bool,
     pub(crate) trace: bool,
+    /// An answer lacked something and did not say so: what happened may not have been seen.
+    pub(crate) blind: bool,
     pub(crate) faults: u64,
 }
 
@@ -110,6 +113,8 @@ pub(crate) async fn point(shared: &Shared, name: &str) {
         sim.crash_in = sim.crash_in.and_then(|left| left.checked_sub(1));
         if dies {
             sim.say(|| format!("dies {name}"));
+            // In the middle of what it was doing.
+            sim.writing = true;
             sim.crash.notify_one();
         }
         dies

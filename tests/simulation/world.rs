@@ -267,10 +267,16 @@ impl World {
 
     /// The last scrape that a query at `second` still sees.
     pub(crate) fn at(&self, second: i64) -> Option<&Scrape> {
+        self.last_at(second).map(|(_, scrape)| scrape)
+    }
+
+    /// The same, and the second of the scrape.
+    pub(crate) fn last_at(&self, second: i64) -> Option<(i64, &Scrape)> {
         let last = i64::try_from(self.scrapes.len()).unwrap() - 1;
         let from = second.min(last);
         let oldest = (second - STALE_SECONDS).max(-1);
-        (oldest + 1..=from).rev().find_map(|s| self.scrapes[usize::try_from(s).unwrap()].as_ref())
+        let scrape = |s| Some((s, self.scrapes[usize::try_from(s).unwrap()].as_ref()?));
+        (oldest + 1..=from).rev().find_map(scrape)
     }
 
     /// The scrapes in the `seconds` up to `end`.

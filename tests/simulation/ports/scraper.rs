@@ -181,8 +181,10 @@ fn answer(sim: &Sim, query: &RangeQuery, asked: Asked) -> Vec<Series> {
                     }
                 }
                 Asked::Workers => {
-                    for (version, shown) in world.at(second).into_iter().flat_map(Scrape::iter) {
-                        shown.workers.iter().for_each(|id| add(version, id.to_string(), 1.0));
+                    let Some((last, scrape)) = world.last_at(second) else { continue };
+                    let age = (second - last) as f64;
+                    for (version, shown) in scrape.iter() {
+                        shown.workers.iter().for_each(|id| add(version, id.to_string(), age));
                     }
                 }
                 Asked::Now(count) => {
@@ -322,6 +324,7 @@ impl MetricSource for Scraper {
             let empty = sim.weather.empty || (sim.fault(4 * often) && !alone);
             let fails = sim.weather.down || sim.fault(4);
             let damage = sim.fault(3 * often) && !alone;
+            sim.blind |= empty || damage;
             (sim.fault(4), fails, empty, damage, sim.scenario.dies_looking)
         };
         if late {
