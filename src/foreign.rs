@@ -3,7 +3,6 @@
 //! Each takes whatever it is given. A panic is a finding, and so is what it asserts: that what was
 //! read is as good as it says. Compiled for tests and `make fuzz` only.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! Any bytes, and good ones with something wrong: nothing panics, and nothing is read as what it
 //! is not. `make fuzz` goes further, with coverage for a guide.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::LazyLock;
 

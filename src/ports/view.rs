@@ -220,7 +220,7 @@ pub struct ValueView {
 pub struct VerdictView {
     /// `group/rule`.
     pub rule: String,
-    /// `healthy`, `suspect`, `regressed` or `no_data`.
+    /// `healthy`, `suspect`, `regressed`, `outage` or `no_data`.
     pub verdict: String,
     /// log10 of the evidence against the baseline's share; none without a tolerance.
     pub baseline_log10: Option<f64>,
