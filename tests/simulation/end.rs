@@ -101,7 +101,14 @@ pub(crate) fn judge(seed: u64, shared: &Shared, crashes: u64) -> Outcome {
         }
         judge_bad_left(sim, fleet, &page, &mut outcome);
     }
-    for broken in sim.broken.drain(..).take(3) {
+    // Each rule once: what follows from the first is no news.
+    let mut rules = Vec::new();
+    sim.broken.retain(|broken| {
+        let new = !rules.contains(&broken.rule);
+        rules.push(broken.rule);
+        new
+    });
+    for broken in sim.broken.drain(..) {
         let text = format!("seed {seed}: {}: {}", broken.rule.fact(), broken.text);
         outcome.broken.push((seed, text));
     }

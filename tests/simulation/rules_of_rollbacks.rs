@@ -235,13 +235,19 @@ pub(crate) fn take_step(sim: &mut Sim, fleet: &str, told: &mut Told, record: &Re
     told.events.push(event.to_owned());
 }
 
-/// Whether enough good workers were there at some second that the last look can have seen.
+/// Whether enough good workers were there at some scrape that the last look can have seen.
 fn was_able(good: &str, needed: u64, world: &World) -> bool {
-    let from = (world.second - SEEN_SECONDS - FRESH_SECONDS).max(0);
-    let from = usize::try_from(from).unwrap();
     let able =
         |second: &ByVersion<u32>| u64::from(second.get(good).copied().unwrap_or(0)) >= needed;
-    world.able[from.min(world.able.len())..].iter().any(able)
+    let seen = |(looked, scraped): (i64, i64)| {
+        let scrape = usize::try_from(scraped).ok().and_then(|at| world.able.get(at));
+        looked - scraped <= FRESH_SECONDS && scrape.is_some_and(able)
+    };
+    // Heard, not scraped: by heartbeat they may be known at any second.
+    let heard = (world.second - SEEN_SECONDS..world.second).map(|second| (second, second));
+    let scraped = (0_i64..).zip(world.scraped_at.iter().copied());
+    let since = usize::try_from(world.second - SEEN_SECONDS).unwrap_or(0);
+    heard.chain(scraped.skip(since)).any(seen)
 }
 
 /// The order of a rollback's records.

@@ -102,6 +102,8 @@ pub(crate) struct World {
     pub(crate) workers: Vec<Worker>,
     /// By second; `None` where nothing was scraped.
     pub(crate) scrapes: Vec<Option<Scrape>>,
+    /// By second: when it was scraped last, whatever Prometheus has lost since.
+    pub(crate) scraped_at: Vec<i64>,
     /// Counted and not scraped yet.
     pending: Scrape,
     /// What really happened, at the second of the scrape that showed it first.
@@ -230,6 +232,7 @@ impl World {
     fn scrape(&mut self) {
         if !self.scraping {
             self.scrapes.push(None);
+            self.scraped_at.push(self.scraped_at.last().copied().unwrap_or(-1));
             return;
         }
         let mut scrape = std::mem::take(&mut self.pending);
@@ -251,6 +254,7 @@ impl World {
         let real = std::mem::take(&mut self.unscraped);
         self.truth.extend(real.iter().map(|(version, sums)| (self.second, version, *sums)));
         self.scrapes.push(Some(scrape));
+        self.scraped_at.push(self.second - 1);
     }
 
     /// What happened to a version's sessions and was scraped after second `from`, a dead worker
