@@ -64,6 +64,7 @@ async fn a_whole_rollback_is_watched_on_the_page() {
     browser.until_it_says("voice is steady").await;
     report_weight_and_paint(&browser).await;
     browser.run(WATCH).await;
+    browser.run("window.pause = document.querySelector('[data-act=pause]')").await;
 
     fleet.add("v2", 0.02).await;
     fleet.until("evidence on v2", |view| has_ticks(view, 8)).await;
@@ -89,13 +90,14 @@ async fn a_whole_rollback_is_watched_on_the_page() {
     let lives = browser.run("return lives").await;
     let lives: Vec<f64> =
         lives.as_array().unwrap().iter().map(|n| n.as_str().unwrap().parse().unwrap()).collect();
+    let stands = "return pause.isConnected && pause === document.querySelector('[data-act=pause]')";
+    assert_eq!(browser.run(stands).await, true, "a button is never taken away under a finger");
     assert!(lives.len() > 3 && lives.first() > lives.last(), "live sessions fall: {lives:?}");
     report_latency(&fleet, browser.run("return shown").await).await;
 
-    let link = browser.client.find(Locator::Css("#past td details")).await.unwrap();
-    link.click().await.unwrap();
+    browser.click("#past td details").await;
     browser.until_it_says("fails more than allowed").await;
-    browser.client.find(Locator::Css("#past a.record")).await.unwrap().click().await.unwrap();
+    browser.click("#past a.record").await;
     browser.until_it_says("verified").await;
     accessible(&browser, "a record").await;
     picture(&browser, "page-record", 1280, 1200, "light").await;
@@ -152,16 +154,12 @@ async fn an_approval_is_given_on_the_page_and_only_with_a_reason() {
     fleet.add("v2", 0.4).await;
     browser.until_it_says("waits for approval").await;
 
-    let approve = Locator::Css("button[data-act=approve]");
-    let click = async |what: Locator<'static>| {
-        browser.client.wait().for_element(what).await.unwrap().click().await.unwrap();
-    };
-    click(approve).await;
+    browser.click("button[data-act=approve]").await;
     let is_open = "return document.getElementById('act').open";
     assert_eq!(browser.run(is_open).await, true);
     accessible(&browser, "the dialog").await;
     picture(&browser, "page-approve", 1280, 900, "light").await;
-    click(Locator::Css("#act-confirm")).await;
+    browser.click("#act-confirm").await;
     assert_eq!(browser.run(is_open).await, true, "there is no reason yet");
     assert!(fleet.records().await.iter().all(|record| record["event"] != "operator.approved"));
     let fill = async |field, text| {
@@ -170,7 +168,7 @@ async fn an_approval_is_given_on_the_page_and_only_with_a_reason() {
     };
     fill("#act-reason", "seen it on the graphs").await;
     fill("#act-actor", "ada").await;
-    click(Locator::Css("#act-confirm")).await;
+    browser.click("#act-confirm").await;
     let approved = fleet.until_recorded("operator.approved").await;
     assert_eq!(approved["actor"], "ada");
     assert_eq!(approved["reason"], "seen it on the graphs");
@@ -193,14 +191,8 @@ async fn the_page_is_worked_by_keyboard_and_read_without_javascript() {
     })
     .await;
     let press = async |key: Key| {
-        // Between the two, the page may have put a new element in the place of the focused one.
-        loop {
-            let focused = browser.client.active_element().await.unwrap();
-            match focused.send_keys(&char::from(key).to_string()).await {
-                Err(error) if error.is_stale_element_reference() => {}
-                pressed => break pressed.unwrap(),
-            }
-        }
+        let focused = browser.client.active_element().await.unwrap();
+        focused.send_keys(&char::from(key).to_string()).await.unwrap();
     };
     let focus = "return document.activeElement.id || document.activeElement.className";
     press(Key::Tab).await;
@@ -229,7 +221,7 @@ async fn the_page_is_worked_by_keyboard_and_read_without_javascript() {
     browser.run(stale).await;
     let reason = browser.client.find(Locator::Css("#act-reason")).await.unwrap();
     reason.send_keys("twice").await.unwrap();
-    browser.client.find(Locator::Css("#act-confirm")).await.unwrap().click().await.unwrap();
+    browser.click("#act-confirm").await;
     browser.until_it_says("it is paused already").await;
     browser.run("document.getElementById('act-cancel').click()").await;
     let elsewhere = "const button = document.querySelector('[data-act]');
@@ -237,7 +229,7 @@ async fn the_page_is_worked_by_keyboard_and_read_without_javascript() {
     browser.run(elsewhere).await;
     let reason = browser.client.find(Locator::Css("#act-reason")).await.unwrap();
     reason.send_keys("it has gone").await.unwrap();
-    browser.client.find(Locator::Css("#act-confirm")).await.unwrap().click().await.unwrap();
+    browser.click("#act-confirm").await;
     browser.until_it_says("there is no fleet `chat`").await;
     let records = fleet.records().await;
     let words = records.iter().filter(|r| r["event"].as_str().unwrap().starts_with("operator."));

@@ -53,11 +53,11 @@ async fn a_person_goes_back_from_the_last_good_version_to_one_before_it() {
     browser.client.goto(&fleet.url("/")).await.unwrap();
     browser.until_it_says("Roll back v3 to v1").await;
     let find = async |what| browser.client.find(Locator::Css(what)).await.unwrap();
-    find("button[data-to=v1]").await.click().await.unwrap();
+    browser.click("button[data-to=v1]").await;
     assert!(browser.text().await.contains("v3 is denied and drained, and v1 takes over"));
     find("#act-reason").await.send_keys("since v2 calls are silent").await.unwrap();
     find("#act-actor").await.send_keys("eve").await.unwrap();
-    find("#act-confirm").await.click().await.unwrap();
+    browser.click("#act-confirm").await;
     let word = fleet.until_recorded("operator.rolled_back").await;
     assert_eq!((&word["actor"], &word["version"]), (&"eve".into(), &"v3".into()), "{word}");
     gone_back(&fleet, "v3", "v1").await;

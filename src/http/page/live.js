@@ -19,6 +19,28 @@
     if (due) { due = false; refresh(); }
   }
 
+  // Makes `old` like `next`, and leaves standing what is alike in both: a press that began on a
+  // button has to end on the same one.
+  function mend(old, next) {
+    if (old.isEqualNode(next)) return;
+    if (old.nodeType !== Node.ELEMENT_NODE) { old.nodeValue = next.nodeValue; return; }
+    for (const { name } of [...old.attributes]) if (!next.hasAttribute(name)) old.removeAttribute(name);
+    for (const { name, value } of next.attributes) {
+      if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+    }
+    let at = old.firstChild;
+    const drop = () => { const gone = at; at = at.nextSibling; gone.remove(); };
+    for (const child of [...next.childNodes]) {
+      let same = at;
+      while (same && (same.nodeName !== child.nodeName || same.id !== child.id)) same = same.nextSibling;
+      if (!same) { old.insertBefore(child, at); continue; }
+      while (at !== same) drop();
+      at = at.nextSibling;
+      mend(same, child);
+    }
+    while (at) drop();
+  }
+
   function put(fresh) {
     const focus = document.activeElement?.id;
     for (const old of document.querySelectorAll("[data-live]")) {
@@ -28,7 +50,7 @@
         const same = next.querySelector(`#${CSS.escape(open.id)}`);
         if (same) same.open = true;
       }
-      if (old.outerHTML !== next.outerHTML) old.replaceWith(document.adoptNode(next));
+      mend(old, next);
     }
     const main = $("content"), seen = fresh.getElementById("content");
     if (seen.dataset.say !== main.dataset.say) $("news").textContent = seen.dataset.say;

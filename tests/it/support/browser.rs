@@ -116,6 +116,16 @@ impl Browser {
             .await;
     }
 
+    /// Clicks the first element of a selector, once it is there. What the page takes away between
+    /// the finding and the click is looked for again.
+    pub(crate) async fn click(&self, css: &str) {
+        wait_for(css, PATIENCE, || async {
+            let found = self.client.find(Locator::Css(css)).await.ok()?;
+            found.click().await.ok()
+        })
+        .await;
+    }
+
     /// What axe-core finds wrong: rule and place.
     pub(crate) async fn violations(&self) -> Vec<String> {
         let axe = Path::new(env!("CARGO_MANIFEST_DIR"))
