@@ -1,11 +1,11 @@
 //! `backtest` over a day of ten fleets that a real Prometheus holds.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Figure;
-use super::scripted::{BINARY, Process, Rollbackd, free_port, http, memory_mb, wait};
+use super::scripted::{BINARY, Rollbackd, memory_mb, prometheus};
 
 use super::support::history::{self, Run};
 
@@ -47,34 +47,6 @@ fn runs() -> Vec<Run> {
     (0..10).flat_map(of_fleet).collect()
 }
 
-fn prometheus(begin: u64) -> (Process, tempfile::TempDir, u16) {
-    let (directory, port) = (tempfile::tempdir().unwrap(), free_port());
-    let path = directory.path();
-    let file = std::fs::File::create(path.join("history")).unwrap();
-    history::write(file, begin, &runs()).unwrap();
-    std::fs::write(path.join("prometheus.yml"), "global: {}\n").unwrap();
-    let quiet = |command: &mut Command| {
-        command.current_dir(path).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
-    };
-    let made = quiet(Command::new("promtool").args([
-        "tsdb",
-        "create-blocks-from",
-        "openmetrics",
-        "history",
-        "data",
-    ]))
-    .wait();
-    assert!(made.unwrap().success(), "promtool makes no blocks");
-    let address = format!("--web.listen-address=127.0.0.1:{port}");
-    let options = ["--config.file=prometheus.yml", "--storage.tsdb.path=data", &address];
-    let process = Process(quiet(Command::new("prometheus").args(options)));
-    let pause = Duration::from_millis(100);
-    wait("Prometheus", pause, || {
-        http(port, "GET", "/-/ready", "").filter(|(code, _)| *code == 200)
-    });
-    (process, directory, port)
-}
-
 /// How long a backtest took, and how much memory at most, in MB.
 fn backtest(directory: &Path, begin: u64) -> (Duration, f64) {
     let clock = Instant::now();
@@ -100,7 +72,8 @@ fn backtest(directory: &Path, begin: u64) -> (Duration, f64) {
 pub(super) fn figures() -> Vec<Figure> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     let begin = (now - 26 * 3600) / 3600 * 3600;
-    let (_prometheus, _data, port) = prometheus(begin);
+    let past = |file| history::write(file, begin, &runs());
+    let (_prometheus, _data, port) = prometheus("global: {}\n", past);
     let at = Rollbackd::prepare(port, FLEETS, RULES);
     let (took, peak) = backtest(at.directory.path(), begin);
     let summary = std::fs::read_to_string(at.path("summary")).unwrap();

@@ -1,5 +1,6 @@
 //! What the process benches share: a directory with a config, the real binary, and scripted HTTP.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -34,6 +35,31 @@ pub(super) fn serve(body: impl Fn() -> String + Send + 'static) -> u16 {
         }
     });
     port
+}
+
+/// A Prometheus with what `past` writes as `OpenMetrics`; its directory and port.
+pub(super) fn prometheus(
+    config: &str,
+    past: impl FnOnce(File) -> std::io::Result<()>,
+) -> (Process, tempfile::TempDir, u16) {
+    let (directory, port) = (tempfile::tempdir().unwrap(), free_port());
+    let path = directory.path();
+    past(File::create(path.join("history")).unwrap()).unwrap();
+    std::fs::write(path.join("prometheus.yml"), config).unwrap();
+    let quiet = |program: &str, arguments: &[&str]| {
+        let mut command = Command::new(program);
+        command.current_dir(path).args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().unwrap_or_else(|error| panic!("{program} does not start: {error}"))
+    };
+    let blocks = ["tsdb", "create-blocks-from", "openmetrics", "history", "data"];
+    assert!(quiet("promtool", &blocks).wait().unwrap().success(), "promtool makes no blocks");
+    let address = format!("--web.listen-address=127.0.0.1:{port}");
+    let options = ["--config.file=prometheus.yml", "--storage.tsdb.path=data", &address];
+    let process = Process(quiet("prometheus", &options));
+    wait("Prometheus", Duration::from_millis(100), || {
+        http(port, "GET", "/-/ready", "").filter(|(code, _)| *code == 200)
+    });
+    (process, directory, port)
 }
 
 /// One request; the status line's code and the body.
@@ -119,7 +145,7 @@ impl Rollbackd {
     }
 
     fn start_by(&self, command: &mut Command) -> (Process, Duration) {
-        let log = std::fs::File::create(self.path("log")).unwrap();
+        let log = File::create(self.path("log")).unwrap();
         let began = Instant::now();
         let child = command
             .args(["run", "--config"])

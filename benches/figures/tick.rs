@@ -50,7 +50,8 @@ impl Source {
         let expr = &query.expr;
         let value = match expr {
             _ if expr.contains("up == 0") || expr.contains("up[120s]") => None,
-            _ if expr.starts_with("count by") => Some(1),
+            // How long ago each worker was scraped.
+            _ if expr.starts_with("min by") => Some(1),
             _ if expr.contains("failed_total") => Some(0),
             _ if expr.contains("started_total") => Some(15),
             _ => Some(40),
@@ -63,7 +64,7 @@ impl Source {
             for version in 1..=self.versions.load(Ordering::SeqCst) {
                 let mut labels =
                     format!(r#""region":"r{fleet}","deployment_version":"v{version}""#);
-                if expr.starts_with("count by") {
+                if expr.starts_with("min by") {
                     write!(labels, r#","worker_id":"w{version}""#).unwrap();
                 }
                 write!(text, r#"{comma}{{"metric":{{{labels}}},"values":["#).unwrap();

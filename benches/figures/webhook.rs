@@ -4,12 +4,12 @@
 //! longer than the bench, so that nothing but the webhook makes rollbackd look.
 
 use std::fmt::Write as _;
-use std::process::{Command, Stdio};
+use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::scripted::{Process, Rollbackd, free_port, http, serve, wait};
+use super::scripted::{Process, Rollbackd, http, prometheus, serve, wait};
 use super::{Figure, median, millis};
 
 const FLEETS: usize = 11;
@@ -59,23 +59,25 @@ fn config() -> (String, String) {
     (fleets, rules)
 }
 
-fn prometheus(target: u16) -> (Process, tempfile::TempDir, u16) {
-    let (directory, port) = (tempfile::tempdir().unwrap(), free_port());
-    let file = directory.path().join("prometheus.yml");
+/// Scrapes the target, which it did in the last minutes too: counters without a past would be
+/// those of a Prometheus that lost its disk.
+fn scraping(target: u16) -> (Process, tempfile::TempDir, u16) {
     let config = format!(
         "global: {{ scrape_interval: 1s, scrape_timeout: 1s }}\nscrape_configs:\n  \
          - {{ job_name: voice, static_configs: [{{ targets: ['127.0.0.1:{target}'] }}] }}\n"
     );
-    std::fs::write(&file, config).unwrap();
-    let child = Command::new("prometheus")
-        .arg(format!("--config.file={}", file.display()))
-        .arg(format!("--storage.tsdb.path={}", directory.path().join("data").display()))
-        .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap_or_else(|error| panic!("prometheus (Debian's package) does not start: {error}"));
-    (Process(child), directory, port)
+    let now = jiff::Timestamp::now().as_second();
+    prometheus(&config, |mut file| {
+        writeln!(file, "# TYPE started counter")?;
+        for fleet in 0..FLEETS {
+            for at in (now - 1200..now - 60).step_by(15) {
+                let worker = format!(r#"job="voice",instance="127.0.0.1:{target}""#);
+                let labels = format!(r#"{worker},site="s{fleet}",deployment_version="v1""#);
+                writeln!(file, "started_total{{{labels}}} 100 {at}")?;
+            }
+        }
+        writeln!(file, "# EOF")
+    })
 }
 
 /// The last value that Prometheus has for an instant query.
@@ -99,7 +101,7 @@ pub(super) fn figures() -> Vec<Figure> {
         let counted = counted.clone();
         serve(move || counted.exposition())
     };
-    let (_prometheus, _data, port) = prometheus(target);
+    let (_prometheus, _data, port) = scraping(target);
     let second = Duration::from_secs(1);
     wait("a scrape", second / 5, || scraped(port, "count(worker_info)"));
     let (fleets, rules) = config();
