@@ -48,7 +48,7 @@ use crate::ports::ledger::{Ledger, LedgerError};
 use crate::ports::manifest::SignedManifest;
 use crate::ports::metrics::{MetricError, MetricSource};
 use crate::ports::platform::{Platform, PlatformError};
-use crate::ports::view::View;
+use crate::ports::view::{RuleView, View};
 use crate::rules::RuleSet;
 use crate::signing::Signer;
 
@@ -118,6 +118,8 @@ pub struct Controller<S, P, L> {
     ports: Ports<S, P, L>,
     entries: Vec<Entry>,
     rules: RuleSet,
+    /// Written once: looks come every few seconds, other rules hardly ever.
+    rules_shown: Arc<[RuleView]>,
     breaker: Breaker,
     fleets: BTreeMap<String, Fleet>,
     last_seq: u64,
@@ -133,9 +135,11 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
     #[must_use]
     pub fn new(ports: Ports<S, P, L>, configs: Vec<FleetConfig>, rules: RuleSet) -> Self {
         let now = ports.clock.now();
-        let entries = configs.into_iter().map(|c| Entry::new(Arc::new(c), &rules, now)).collect();
+        let entry = |config| Entry::new(Arc::new(config), &rules, now);
+        let entries: Vec<_> = configs.into_iter().map(entry).collect();
         Self {
             ports,
+            rules_shown: show::rule_views(&entries),
             entries,
             rules,
             breaker: Breaker::default(),
@@ -276,6 +280,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         for fleet in self.fleets.values_mut() {
             fleet.observed.watches.clear();
         }
+        self.rules_shown = show::rule_views(&self.entries);
         self.rules = rules;
         info!(groups = self.rules.groups.len(), "rules reloaded");
         self.show();

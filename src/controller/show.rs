@@ -30,7 +30,7 @@ use crate::rules::{Group, SessionRule};
 use crate::signing::{Signer, canonical_json};
 
 use super::fleet::Fleet;
-use super::{Controller, belongs, evidence};
+use super::{Controller, Entry, belongs, evidence};
 
 mod figures;
 
@@ -93,7 +93,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
                 .map(|(name, fleet)| (name.clone(), self.fleet_view(name, fleet)))
                 .collect(),
             rollbacks,
-            rules: self.rule_views(),
+            rules: self.rules_shown.clone(),
             last_seq: self.last_seq,
             recent: self.chronicle.recent(),
             rollouts: self.chronicle.rollouts(),
@@ -194,14 +194,6 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             live: fleet.live_since(&rollback.id),
         }
     }
-
-    fn rule_views(&self) -> Vec<RuleView> {
-        let of_entry = |entry: &super::Entry| {
-            let config = entry.config.clone();
-            entry.groups.iter().flat_map(|group| rules_of(group, &config)).collect::<Vec<_>>()
-        };
-        self.entries.iter().flat_map(of_entry).collect()
-    }
 }
 
 /// The record that a rollback's id ends with: their order, whatever the clock said.
@@ -210,6 +202,15 @@ fn recorded_as(id: &str) -> u64 {
 }
 
 type Annotations = BTreeMap<String, String>;
+
+/// The rules in force, as they are shown.
+pub(super) fn rule_views(entries: &[Entry]) -> Arc<[RuleView]> {
+    let of_entry = |entry: &Entry| {
+        let config = entry.config.clone();
+        entry.groups.iter().flat_map(|group| rules_of(group, &config)).collect::<Vec<_>>()
+    };
+    entries.iter().flat_map(of_entry).collect()
+}
 
 fn rules_of(group: &Group, config: &FleetConfig) -> Vec<RuleView> {
     let view =

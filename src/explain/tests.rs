@@ -103,7 +103,7 @@ fn view(fleet: FleetView, rollbacks: Vec<RollbackView>) -> View {
         ready: true,
         fleets: BTreeMap::from([(fleet.fleet.clone(), fleet)]),
         rollbacks,
-        rules: vec![rule],
+        rules: [rule].into(),
         ..View::default()
     }
 }
@@ -374,7 +374,7 @@ fn what_keeps_the_fleet_as_a_whole_is_told_first() {
     No version is under observation. v1 is the last good one. bad was rolled back at 2026-01-01 20:00:00Z.
     ");
     let unknown = FleetView { last_good: None, past: vec![], ..fleet() };
-    let without_rules = View { rules: vec![], ..view(unknown, vec![]) };
+    let without_rules = View { rules: [].into(), ..view(unknown, vec![]) };
     insta::assert_snapshot!(said(&without_rules, None, &[]), @r"
     No version of it is known as good yet, so none can be judged.
     No rule judges it.

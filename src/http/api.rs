@@ -167,7 +167,7 @@ pub(super) async fn rollback(
     (status = 304, description = "`If-None-Match` names this state"),
 ))]
 pub(super) async fn rules(State(app): State<Arc<App>>) -> Json<Rules> {
-    Json(Rules { rules: app.view().rules.clone() })
+    Json(Rules { rules: app.view().rules.to_vec() })
 }
 
 /// Which records.
@@ -277,7 +277,7 @@ mod tests {
             fleets: BTreeMap::from([(voice.fleet.clone(), voice)]),
             rollbacks: vec![RollbackView { id: "r1".to_owned(), ..RollbackView::default() }],
             breaker: BreakerView { open: true, regressed: 4, fleets: 6, ..BreakerView::default() },
-            rules: vec![RuleView { name: "Failing".to_owned(), ..RuleView::default() }],
+            rules: [RuleView { name: "Failing".to_owned(), ..RuleView::default() }].into(),
             ..View::default()
         }));
         assert_eq!(bench.get("/api/v1/fleets").await.json()["fleets"][0]["fleet"], "voice:eu%2F1");

@@ -78,7 +78,7 @@ mod tests {
             assert_eq!(again.headers["etag"], tag);
         }
         bench.view.send_replace(Arc::new(View {
-            rules: vec![RuleView { name: "new".to_owned(), ..RuleView::default() }],
+            rules: [RuleView { name: "new".to_owned(), ..RuleView::default() }].into(),
             ..View::default()
         }));
         let changed = get(&bench, &tag).await;

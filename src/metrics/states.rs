@@ -11,8 +11,10 @@ pub(super) struct States {
     pub(super) gauges: GaugeVec,
     /// The state shown, by fleet and version: to find the series that goes without going through
     /// all of them.
-    shown: Arc<Mutex<HashMap<(String, String), String>>>,
+    shown: Arc<Mutex<Shown>>,
 }
+
+type Shown = HashMap<String, HashMap<String, String>>;
 
 impl States {
     pub(super) fn new(gauges: GaugeVec) -> Self {
@@ -21,7 +23,10 @@ impl States {
 
     /// Shows a state; the series of the state before goes.
     pub(super) fn set(&self, fleet: &str, version: &str, state: &str) {
-        let before = self.shown().insert((fleet.to_owned(), version.to_owned()), state.to_owned());
+        let mut shown = self.shown();
+        let of_fleet = shown.entry(fleet.to_owned()).or_default();
+        let before = of_fleet.insert(version.to_owned(), state.to_owned());
+        drop(shown);
         if let Some(before) = before.filter(|before| before != state) {
             self.remove(fleet, version, &before);
         }
@@ -30,14 +35,13 @@ impl States {
 
     /// Shows nothing of those of a fleet's versions that are `gone`, and says which those were.
     pub(super) fn forget(&self, fleet: &str, gone: impl Fn(&str) -> bool) -> Vec<String> {
-        let mut forgotten = Vec::new();
-        self.shown().retain(|(of, version), state| {
-            let keep = of != fleet || !gone(version);
-            if !keep {
-                forgotten.push((version.clone(), state.clone()));
-            }
-            keep
-        });
+        let mut shown = self.shown();
+        let Some(of_fleet) = shown.get_mut(fleet) else { return Vec::new() };
+        let forgotten: Vec<_> = of_fleet.extract_if(|version, _| gone(version)).collect();
+        if of_fleet.is_empty() {
+            shown.remove(fleet);
+        }
+        drop(shown);
         let remove = |(version, state): (String, String)| {
             self.remove(fleet, &version, &state);
             version
@@ -50,7 +54,7 @@ impl States {
         drop(self.gauges.remove_label_values(&[fleet, version, state]));
     }
 
-    fn shown(&self) -> MutexGuard<'_, HashMap<(String, String), String>> {
+    fn shown(&self) -> MutexGuard<'_, Shown> {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

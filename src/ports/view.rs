@@ -18,7 +18,7 @@ pub struct View {
     /// In the order they were recorded, newest last.
     pub rollbacks: Vec<RollbackView>,
     /// The rules in force.
-    pub rules: Vec<RuleView>,
+    pub rules: Arc<[RuleView]>,
     /// The last record's `seq`.
     pub last_seq: u64,
     /// The last records, newest last: what event streams tell.

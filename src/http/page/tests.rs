@@ -79,7 +79,7 @@ fn show(bench: &Bench, name: &str, version: &str) {
         fleets: BTreeMap::from([(fleet.fleet.clone(), fleet)]),
         rollbacks: vec![rollback],
         rollouts: vec![Arc::new(rollout)],
-        rules: vec![rule],
+        rules: [rule].into(),
         last_seq: 3,
         ..View::default()
     }));

@@ -76,7 +76,7 @@ fn people_are_told_of_each_thing_that_is_so_and_of_nothing_else() {
 fn a_rules_annotations_are_filled_in_and_overrule_ours() {
     let mut view = view();
     let text = "{{version}} fails {{ratio}}, {{baseline}} failed {{baseline_ratio}}";
-    view.rules.push(RuleView {
+    view.rules = [RuleView {
         group: "sessions".to_owned(),
         name: "Failing".to_owned(),
         annotations: BTreeMap::from([
@@ -84,7 +84,8 @@ fn a_rules_annotations_are_filled_in_and_overrule_ours() {
             ("runbook_url".to_owned(), "https://example.org/{{fleet}}".to_owned()),
         ]),
         ..RuleView::default()
-    });
+    }]
+    .into();
     let verdict = VerdictView {
         rule: "sessions/Failing".to_owned(),
         verdict: "regressed".to_owned(),
