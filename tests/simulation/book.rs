@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rollbackd::domain::history::FleetHistory;
 use rollbackd::ledger::record::Record;
-use rollbackd::ledger::verify::{ChainVerifier, Trust};
+use rollbackd::ledger::verify::{ChainVerifier, Signatures, Trust};
 use serde_json::Value;
 
 /// What the records say so far.
 pub(crate) struct Book {
     pub(crate) records: Vec<Record>,
+    /// The hashes record by record; the last signature, which covers all before it, at each start.
     pub(crate) verifier: ChainVerifier,
     pub(crate) fleets: BTreeMap<String, Page>,
     /// What each effect is about: fleet, kind and version.
@@ -69,7 +70,7 @@ impl Book {
     pub(crate) fn new() -> Self {
         Self {
             records: Vec::new(),
-            verifier: ChainVerifier::new(Trust::AnyKey),
+            verifier: ChainVerifier::with(Trust::AnyKey, Signatures::Last),
             fleets: BTreeMap::new(),
             effects: BTreeMap::new(),
         }

@@ -1,7 +1,7 @@
 //! What is left when a run is over: every rollback has ended, or says truly why it has not.
 
 use crate::book::{Page, text};
-use crate::rules::Rule;
+use crate::rules::{self, Rule};
 use crate::sim::{BEGIN, Shared, Sim};
 use rollbackd::config::Mode;
 use rollbackd::domain::decision::ONE_OF_MANY;
@@ -62,6 +62,7 @@ impl Outcome {
 pub(crate) fn judge(seed: u64, shared: &Shared, crashes: u64) -> Outcome {
     let mut sim = shared.lock().unwrap();
     let sim = &mut *sim;
+    rules::keep_signature(sim);
     let mut outcome = Outcome { runs: 1, crashes, faults: sim.faults, ..Outcome::default() };
     outcome.records = sim.book.records.len() as u64;
     outcome.heads = sim.book.records.iter().map(|record| record.hash.clone()).collect();

@@ -83,6 +83,13 @@ impl Rule {
     }
 }
 
+/// The last record is signed, and with it all before.
+pub(crate) fn keep_signature(sim: &mut Sim) {
+    if let Err(flaw) = sim.book.verifier.clone().finish() {
+        sim.breaks(Rule::ChainVerifies, flaw.to_string());
+    }
+}
+
 /// Takes a record that is durable now.
 pub(crate) fn take_record(sim: &mut Sim, record: &Record) {
     if let Err(flaw) = sim.book.verifier.check(record) {

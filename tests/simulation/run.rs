@@ -109,6 +109,7 @@ fn born(
         let sim = shared.lock().unwrap();
         (sim.scenario.config(), sim.book.records.clone())
     };
+    rules::keep_signature(&mut shared.lock().unwrap());
     let signer = Signer::from_seed(&[7; 32]);
     let ports = Ports {
         source: Arc::new(Scraper(shared.clone())),

@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rollbackd::adapters::prometheus::series_of;
@@ -130,7 +131,15 @@ fn total(by_agent: ByAgent) -> u32 {
     by_agent.iter().sum()
 }
 
-type Rows = BTreeMap<(usize, &'static str, String), Vec<(Timestamp, f64)>>;
+/// What a series is about within its fleet and version.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Whole,
+    Agent(usize),
+    Worker(Arc<str>),
+}
+
+type Rows = BTreeMap<(usize, &'static str, Part), Vec<(Timestamp, f64)>>;
 
 fn answer(sim: &Sim, query: &RangeQuery, asked: Asked) -> Vec<Series> {
     let step = i64::try_from(query.step.as_millis()).unwrap();
@@ -140,8 +149,8 @@ fn answer(sim: &Sim, query: &RangeQuery, asked: Asked) -> Vec<Series> {
     for time in times {
         let (at, second) = (Timestamp::from_millis(time), (time - BEGIN).div_euclid(1000));
         for (fleet, world) in sim.worlds.iter().enumerate() {
-            let mut add = |version: &'static str, id: String, value: f64| {
-                rows.entry((fleet, version, id)).or_default().push((at, value));
+            let mut add = |version: &'static str, part: Part, value: f64| {
+                rows.entry((fleet, version, part)).or_default().push((at, value));
             };
             match asked {
                 Asked::Sum(count) | Asked::Mean(count) => {
@@ -153,7 +162,7 @@ fn answer(sim: &Sim, query: &RangeQuery, asked: Asked) -> Vec<Series> {
                     let seconds = (step / 1000) as f64;
                     let part = if matches!(asked, Asked::Mean(_)) { seconds } else { 1.0 };
                     for (version, sum) in sums.iter() {
-                        add(version, String::new(), sum / part);
+                        add(version, Part::Whole, sum / part);
                     }
                 }
                 Asked::SumBySlice(count) | Asked::MeanBySlice(count) => {
@@ -166,8 +175,8 @@ fn answer(sim: &Sim, query: &RangeQuery, asked: Asked) -> Vec<Series> {
                     let mean = matches!(asked, Asked::MeanBySlice(_));
                     let part = if mean { (step / 1000) as f64 } else { 1.0 };
                     for (version, sums) in sums.iter() {
-                        for (agent, sum) in AGENTS.into_iter().zip(sums) {
-                            add(version, agent.to_owned(), f64::from(*sum) / part);
+                        for (agent, sum) in sums.iter().enumerate() {
+                            add(version, Part::Agent(agent), f64::from(*sum) / part);
                         }
                     }
                 }
@@ -176,7 +185,7 @@ fn answer(sim: &Sim, query: &RangeQuery, asked: Asked) -> Vec<Series> {
                     for (version, shown) in world.at(second).into_iter().flat_map(Scrape::iter) {
                         let mut scrapes = world.window(second, fresh);
                         if scrapes.any(|s| s.get(version).is_some_and(|s| !s.workers.is_empty())) {
-                            add(version, String::new(), shown.value);
+                            add(version, Part::Whole, shown.value);
                         }
                     }
                 }
@@ -184,31 +193,36 @@ fn answer(sim: &Sim, query: &RangeQuery, asked: Asked) -> Vec<Series> {
                     let Some((last, scrape)) = world.last_at(second) else { continue };
                     let age = (second - last) as f64;
                     for (version, shown) in scrape.iter() {
-                        shown.workers.iter().for_each(|id| add(version, id.to_string(), age));
+                        shown
+                            .workers
+                            .iter()
+                            .for_each(|id| add(version, Part::Worker(id.clone()), age));
                     }
                 }
                 Asked::Now(count) => {
                     for (version, shown) in world.at(second).into_iter().flat_map(Scrape::iter) {
-                        add(version, String::new(), f64::from(count(shown)));
+                        add(version, Part::Whole, f64::from(count(shown)));
                     }
                 }
                 Asked::Unreachable => {
                     for (version, shown) in world.at(second).into_iter().flat_map(Scrape::iter) {
-                        add(version, String::new(), f64::from(shown.unreachable));
+                        add(version, Part::Whole, f64::from(shown.unreachable));
                     }
                 }
             }
         }
     }
-    let series = |((fleet, version, id), points): ((usize, &str, String), _)| {
+    let series = |((fleet, version, part), points): ((usize, &str, Part), _)| {
         let mut labels = BTreeMap::from([
             ("version".to_owned(), version.to_owned()),
             ("region".to_owned(), sim.worlds[fleet].region.to_owned()),
         ]);
-        if !id.is_empty() {
-            let told_by = if matches!(asked, Asked::Workers) { "worker_id" } else { "agent" };
-            labels.insert(told_by.to_owned(), id);
-        }
+        let told_by = match part {
+            Part::Whole => None,
+            Part::Agent(agent) => Some(("agent", AGENTS[agent].to_owned())),
+            Part::Worker(id) => Some(("worker_id", id.to_string())),
+        };
+        labels.extend(told_by.map(|(label, value)| (label.to_owned(), value)));
         Series { labels, points }
     };
     rows.into_iter().map(series).collect()
