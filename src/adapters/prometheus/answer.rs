@@ -42,9 +42,10 @@ struct ErrorBody {
 
 /// A whole and good matrix: what nearly every answer is, read without a detour.
 #[derive(Deserialize)]
-struct Good {
+struct Good<'a> {
     status: String,
-    data: Matrix,
+    #[serde(borrow)]
+    data: Matrix<'a>,
     #[serde(default)]
     warnings: Vec<String>,
     #[serde(default, rename = "isPartial")]
@@ -52,16 +53,19 @@ struct Good {
 }
 
 #[derive(Deserialize)]
-struct Matrix {
+struct Matrix<'a> {
     #[serde(rename = "resultType")]
     kind: String,
-    result: Vec<Vector>,
+    #[serde(borrow)]
+    result: Vec<Vector<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Vector {
+struct Vector<'a> {
     metric: BTreeMap<String, String>,
-    values: Vec<(f64, String)>,
+    /// A number needs no escapes.
+    #[serde(borrow)]
+    values: Vec<(f64, &'a str)>,
 }
 
 pub(super) fn parse(body: &[u8]) -> Result<Vec<Series>, Bad> {
@@ -122,7 +126,7 @@ fn series(vector: RangeVector) -> Result<Series, Bad> {
     collect(metric.into_iter().collect(), points)
 }
 
-fn plain_series(vector: Vector) -> Result<Series, Bad> {
+fn plain_series(vector: Vector<'_>) -> Result<Series, Bad> {
     let points = vector.values.into_iter().map(|(at, value)| match value.parse() {
         Ok(value) => Ok((at, value)),
         Err(_) => Err(Bad::Malformed(format!("`{value}` is not a number"))),
