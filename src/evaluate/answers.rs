@@ -13,7 +13,7 @@ use super::plan::{FleetAnswer, RuleAnswer};
 
 /// How long after its last scrape a worker counts as one that can carry load. Longer than the
 /// longest usual scrape interval of a minute.
-const FRESH_SECONDS: f64 = 90.0;
+pub(crate) const FRESH_SECONDS: f64 = 90.0;
 
 /// One version of one fleet, as a look saw it.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -28,7 +28,7 @@ type Shows = fn(u64) -> Option<u64>;
 
 /// Twenty sessions a second, and what can be wrong with counting them. Prometheus keeps no type of
 /// what it did not scrape itself.
-const SERIES: [(&str, Option<&str>, Shows); 9] = [
+const SERIES: [(&str, Option<&str>, Shows); 10] = [
     ("started_total", Some("v1"), |n| Some(300 * n)),
     // One in a hundred.
     ("failed_total", Some("v1"), |n| Some(3 * n)),
@@ -40,6 +40,8 @@ const SERIES: [(&str, Option<&str>, Shows); 9] = [
     // Half an hour old, with a past of 50,000 that it did not live through.
     ("carried_total", Some("v2"), |n| n.checked_sub(YOUNG_FROM).map(|age| 50_000 + age)),
     ("fresh_total", Some("v2"), |n| n.checked_sub(YOUNG_FROM).map(|age| 300 * age)),
+    // Scraped every two minutes.
+    ("seldom_info", Some("v1"), |n| (n % 8 == 7).then_some(1)),
 ];
 
 fn write_history(mut out: impl Write) -> io::Result<()> {
@@ -206,6 +208,11 @@ async fn what_does_not_fit_prometheus_is_said_with_what_to_do_instead() {
     let output = check(&server.url, &[], "no_worker_info", &rule(&json!({}))).await;
     let want =
         "rollbackd.yml: fleet voice: `workers`: no series of `no_worker_info` in the last 1h";
+    assert!(text(&output.stdout).starts_with(want), "{output:?}");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let output = check(&server.url, &[], "seldom_info", &rule(&json!({}))).await;
+    let want =
+        "rollbackd.yml: fleet voice: `workers`: scraped every 120 s; a worker counts as able";
     assert!(text(&output.stdout).starts_with(want), "{output:?}");
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let regional = json!({ "started": "regional_total", "failed": "regional_failed_total", "live": "regional_total" });

@@ -9,6 +9,7 @@ use super::traffic;
 use crate::adapters::prometheus::PrometheusSource;
 use crate::config::{Config, FleetConfig};
 use crate::domain::time::Timestamp;
+use crate::evaluate::answers::FRESH_SECONDS;
 use crate::evaluate::judge::{rule_name, threshold_log10};
 use crate::ports::metrics::{MetricError, MetricSource, RangeQuery, Series};
 use crate::rules::{Group, RuleSet, SessionRule, ValueRule, selector};
@@ -92,6 +93,25 @@ impl<S: Server> Desk<'_, S> {
             if let Some(selector) = selector {
                 self.selector(&named, key, selector, kind).await?;
             }
+        }
+        self.scraped_often(&named).await
+    }
+
+    /// Whether workers are scraped often enough to count as able to carry load.
+    async fn scraped_often(&mut self, named: &Named<'_>) -> Result<(), MetricError> {
+        let times = format!("timestamp({})[{PAST}:15s]", self.fleet.workers);
+        let between =
+            format!("min((max_over_time({times}) - min_over_time({times})) / changes({times}))");
+        if let Some(seconds) = self.number(between).await?.filter(|s| *s > FRESH_SECONDS) {
+            self.tell(
+                Level::Error,
+                named,
+                format!(
+                    "`workers`: scraped every {seconds:.0} s; a worker counts as able to carry \
+                     load for {FRESH_SECONDS} s after a scrape, so a rollback would wait for \
+                     capacity again and again; scrape at least once a minute"
+                ),
+            );
         }
         Ok(())
     }
