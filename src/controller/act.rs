@@ -121,10 +121,13 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         let interval = self.entries.iter().find(|entry| belongs(name, entry)).map(|e| e.interval);
         let Some(fleet) = self.fleets.get_mut(name) else { return Ok(()) };
         let Some(rollback) = fleet.observed.history.rollback().cloned() else { return Ok(()) };
-        // A clock that was put back shows the past: workers that have gone, and none of those to go.
+        // A look from before the last step shows workers that have gone, and none of those to go:
+        // one that was under way, or one by a clock that was put back.
         if now < rollback.state_since.align_down(Duration::from_secs(1)) {
-            let since = rfc3339(rollback.state_since);
-            fleet.holding = Some(format!("the clock is behind: the rollback moved at {since}"));
+            if self.ports.clock.now() < rollback.state_since {
+                let since = rfc3339(rollback.state_since);
+                fleet.holding = Some(format!("the clock is behind: the rollback moved at {since}"));
+            }
             return Ok(());
         }
         let sighting = fleet.sighting(&rollback.good, &rollback.bad, now);
@@ -211,22 +214,9 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             if next.is_final() {
                 self.ports.metrics.rollback_finished(name, next.name());
             }
-            event = match next {
-                // The gate is passed by what was seen already.
-                State::Gated => {
-                    let Some(fleet) = self.fleets.get(name) else { return Ok(()) };
-                    Event::Seen(fleet.sighting(&rollback.good, &rollback.bad, now))
-                }
-                State::Chosen
-                | State::Starting
-                | State::Capable
-                | State::Draining
-                | State::Recorded
-                | State::Confirming { .. }
-                | State::Clean
-                | State::Stuck(_)
-                | State::Abandoned => Event::Settled,
-            };
+            // Past the gate only by what is seen from now on: what the last look saw may be long
+            // gone, where Prometheus has not answered since and a person asked for this.
+            event = Event::Settled;
         }
     }
 

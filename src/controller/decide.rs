@@ -23,7 +23,7 @@ use crate::ports::platform::Platform;
 use crate::rules::Group;
 
 use super::fleet::Fleet;
-use super::{Controller, Stop, evidence, show};
+use super::{Controller, Stop, belongs, evidence, show};
 
 impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
     pub(super) async fn take_answer(
@@ -58,8 +58,9 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         }
         self.judge_fleets(&names, look, &mut ahead).await?;
         for name in &names {
-            self.see_rollback(name, plan.at).await?;
+            // First: a rollback that it begins goes on by this look.
             self.see_comebacks(name, plan.at).await?;
+            self.see_rollback(name, plan.at).await?;
             if let Some(fleet) = self.fleets.get_mut(name) {
                 for version in fleet.let_go(plan.at) {
                     self.ports.metrics.forget_version(name, version.as_str());
@@ -297,6 +298,10 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         let recorded = self.record(name, drafts, Happening::RollbackChosen { rollback }).await?;
         if recorded {
             self.drive(name, Event::Settled, at).await?;
+            // It goes on by what is seen from now on.
+            if let Some(entry) = self.entries.iter_mut().find(|entry| belongs(name, entry)) {
+                entry.out_of_turn = true;
+            }
         }
         Ok(recorded)
     }

@@ -7,9 +7,12 @@ const GOOD_ONLY: &[(&str, usize)] = &[("v1", 2)];
 
 impl Stage {
     async fn until_clean(&mut self) {
-        while self.last_record().event != "rollback.confirming" {
-            self.settle().await;
-        }
+        let drained = async {
+            while self.last_record().event != "rollback.confirming" {
+                self.settle().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), drained).await.unwrap();
         self.look(GOOD_ONLY, &[]).await;
         self.look(GOOD_ONLY, &[]).await;
         assert_eq!(self.last_record().event, "rollback.clean");
@@ -115,6 +118,7 @@ async fn the_third_time_in_an_hour_people_are_told_instead_and_later_it_is_drain
     let clock = stage.clock.now();
     let by_hand = Act::RollBack { version: Some(v("v2")), to: None };
     assert_eq!(stage.say(by_hand.clone()).await, Ok("rolling back v2".to_owned()));
+    stage.look(BOTH, &[]).await;
     stage.until_clean().await;
     let metrics = stage.controller.ports.metrics.encode().unwrap();
     assert!(!metrics.contains("rollbackd_denied_workers{"));

@@ -111,7 +111,12 @@ async fn a_person_can_roll_back_a_healthy_version_end_that_and_allow_it_again() 
         stage.say(Act::RollBack { version: None, to: None }).await,
         Ok("rolling back v2".to_owned())
     );
-    assert_eq!(stage.controller.fleets["voice"].observed.history.draining().len(), 1, "v1 is able");
+    let draining =
+        |stage: &Stage| stage.controller.fleets["voice"].observed.history.draining().len();
+    assert_eq!(draining(&stage), 0, "v1 was able at a look before the word, however long ago");
+    assert!(stage.controller.entries[0].out_of_turn, "it looks at once");
+    stage.look(&[("v1", 2), ("v2", 2)], &[]).await;
+    assert_eq!(draining(&stage), 1, "v1 is able");
     let busy = stage.say(Act::Allow { version: v("v2") }).await;
     assert!(matches!(busy, Err(Refusal::Conflict(why)) if why.contains("under way")));
     stage.say(Act::Abandon).await.unwrap();
