@@ -62,6 +62,18 @@ pub(super) fn prometheus(
     (process, directory, port)
 }
 
+/// The same, of which one target is scraped every second.
+pub(super) fn scraping(
+    target: u16,
+    past: impl FnOnce(File) -> std::io::Result<()>,
+) -> (Process, tempfile::TempDir, u16) {
+    let config = format!(
+        "global: {{ scrape_interval: 1s, scrape_timeout: 1s }}\nscrape_configs:\n  \
+         - {{ job_name: voice, static_configs: [{{ targets: ['127.0.0.1:{target}'] }}] }}\n"
+    );
+    prometheus(&config, past)
+}
+
 /// One request; the status line's code and the body.
 pub(super) fn http(port: u16, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;

@@ -2,14 +2,13 @@
 //!
 //! Each stream is read by a thread of its own, which then loads `/` as the page's script does.
 
-use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::Figure;
-use super::scripted::{Rollbackd, http, serve, wait};
+use super::scripted::{Rollbackd, http, scraping, serve, wait};
 
 const BROWSERS: usize = 200;
 const ACTS: usize = 10;
@@ -30,17 +29,11 @@ fn now_ms() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
 
-/// One worker of one version, whatever is asked.
-fn answer() -> String {
-    let now = now_ms() / 1000;
-    let mut values = String::new();
-    for at in now - 60..=now {
-        let comma = if values.is_empty() { "" } else { "," };
-        write!(values, r#"{comma}[{at},"1"]"#).unwrap();
-    }
-    format!(
-        r#"{{"status":"success","data":{{"resultType":"matrix","result":[{{"metric":{{"deployment_version":"v1","worker_id":"w1"}},"values":[{values}]}}]}}}}"#
-    )
+const WORKER: &str = r#"{deployment_version="v1",worker_id="w1"}"#;
+
+/// One worker of one version, and nothing that happens.
+fn exposition() -> String {
+    format!("worker_info{WORKER} 1\nstarted_total{WORKER} 40\nfailed_total{WORKER} 0\n")
 }
 
 /// Follows for ever: tells how late each record came, and loads the page when something changed,
@@ -98,8 +91,11 @@ fn evaluations(port: u16) -> u64 {
 }
 
 pub(super) fn figures() -> Vec<Figure> {
-    let prometheus = serve(answer);
-    let at = Rollbackd::prepare(prometheus, FLEETS, RULES);
+    let (_prometheus, _data, port) = scraping(serve(exposition), |mut file| {
+        let at = now_ms() / 1000 - 60;
+        writeln!(file, "# TYPE started counter\nstarted_total{WORKER} 40 {at}\n# EOF")
+    });
+    let at = Rollbackd::prepare(port, FLEETS, RULES);
     let (_rollbackd, _) = at.start_on_one_core();
     wait("v1 to be the last good version", Duration::from_millis(100), || {
         let (_, body) = http(at.port, "GET", "/api/v1/fleets/voice", "")?;

@@ -4,12 +4,13 @@
 //! longer than the bench, so that nothing but the webhook makes rollbackd look.
 
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::scripted::{Process, Rollbackd, http, prometheus, serve, wait};
+use super::scripted::{Rollbackd, http, scraping, serve, wait};
 use super::{Figure, median, millis};
 
 const FLEETS: usize = 11;
@@ -59,25 +60,19 @@ fn config() -> (String, String) {
     (fleets, rules)
 }
 
-/// Scrapes the target, which it did in the last minutes too: counters without a past would be
-/// those of a Prometheus that lost its disk.
-fn scraping(target: u16) -> (Process, tempfile::TempDir, u16) {
-    let config = format!(
-        "global: {{ scrape_interval: 1s, scrape_timeout: 1s }}\nscrape_configs:\n  \
-         - {{ job_name: voice, static_configs: [{{ targets: ['127.0.0.1:{target}'] }}] }}\n"
-    );
+/// What the target showed in the last minutes: counters without a past would be those of a
+/// Prometheus that lost its disk.
+fn past(target: u16, mut file: File) -> std::io::Result<()> {
     let now = jiff::Timestamp::now().as_second();
-    prometheus(&config, |mut file| {
-        writeln!(file, "# TYPE started counter")?;
-        for fleet in 0..FLEETS {
-            for at in (now - 1200..now - 60).step_by(15) {
-                let worker = format!(r#"job="voice",instance="127.0.0.1:{target}""#);
-                let labels = format!(r#"{worker},site="s{fleet}",deployment_version="v1""#);
-                writeln!(file, "started_total{{{labels}}} 100 {at}")?;
-            }
+    writeln!(file, "# TYPE started counter")?;
+    for fleet in 0..FLEETS {
+        for at in (now - 1200..now - 60).step_by(15) {
+            let worker = format!(r#"job="voice",instance="127.0.0.1:{target}""#);
+            let labels = format!(r#"{worker},site="s{fleet}",deployment_version="v1""#);
+            writeln!(file, "started_total{{{labels}}} 100 {at}")?;
         }
-        writeln!(file, "# EOF")
-    })
+    }
+    writeln!(file, "# EOF")
 }
 
 /// The last value that Prometheus has for an instant query.
@@ -101,7 +96,7 @@ pub(super) fn figures() -> Vec<Figure> {
         let counted = counted.clone();
         serve(move || counted.exposition())
     };
-    let (_prometheus, _data, port) = scraping(target);
+    let (_prometheus, _data, port) = scraping(target, |file| past(target, file));
     let second = Duration::from_secs(1);
     wait("a scrape", second / 5, || scraped(port, "count(worker_info)"));
     let (fleets, rules) = config();
