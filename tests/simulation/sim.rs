@@ -15,7 +15,7 @@ use crate::world::World;
 pub(crate) const BEGIN: i64 = 1_700_000_000_000;
 
 /// Longer than a start or a drain may take, or an observation.
-const REST_SECONDS: i64 = 240;
+const REST_SECONDS: i64 = 180;
 
 /// What is wrong with the world just now.
 #[derive(Debug, Default)]
