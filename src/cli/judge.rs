@@ -9,17 +9,18 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use self::counts::{CountsFile, Labels, TickCounts};
+use self::past::Past;
 use self::terms::Terms;
 use self::text::{document, exact, field, shown};
 use super::{CommandError, EXIT_OK};
-use crate::domain::counts::Counts;
 use crate::domain::evidence::{DetectorSettings, POOL_SESSIONS};
-use crate::domain::narrow::{Part, SliceWatch, Standout};
+use crate::domain::narrow::{SliceWatch, Standout};
 use crate::domain::observation::Observation;
 use crate::domain::share::{Share, Tolerance};
 use crate::domain::verdict::Verdict;
 
 mod counts;
+mod past;
 mod terms;
 mod text;
 
@@ -41,7 +42,8 @@ const EXIT_NARROW: u8 = 4;
 #[derive(Clone, Debug, Args)]
 #[command(
     after_help = "Exit codes: 0 not convicted, 3 regressed, 4 regressed in one slice alone, \
-    2 the file does not read (what was read up to there is printed).\n\nExample:\n  rollbackd judge counts.csv --baseline v1 \
+    2 the file does not read (what was read up to there is printed) or has no row of a version \
+    that is named.\n\nExample:\n  rollbackd judge counts.csv --baseline v1 \
     --candidate v2 --ceiling 5% --tolerance 1.5x\n  \
     rollbackd judge counts.csv --baseline v1 --candidate v2 --rules rules/openrtc.yml"
 )]
@@ -111,16 +113,18 @@ fn dispersion(text: &str) -> Result<f64, String> {
 /// Runs the command; gives the exit code.
 ///
 /// # Errors
-/// When a file does not read, with its line; ticks before that line have been written by then.
+/// When a file does not read, with its line, or has no row of a version that is judged; ticks
+/// before that have been written by then.
 pub fn run(args: &JudgeArgs, out: &mut impl Write) -> Result<u8, CommandError> {
     let mut out = io::BufWriter::new(out);
     let terms = Terms::of(args)?;
     let mut file = open(args, &args.file, &terms.labels)?;
     let labels = file.labels().to_vec();
     let history = match &args.history {
-        Some(path) => read_history(args, path, &labels)?,
-        None => Vec::new(),
+        Some(path) => Past::read(args, path, &labels)?,
+        None => Past::default(),
     };
+    let needs_baseline = terms.tolerance.is_some() && !history.has_baseline;
     let mut judge = Judge {
         args,
         terms,
@@ -143,6 +147,10 @@ pub fn run(args: &JudgeArgs, out: &mut impl Write) -> Result<u8, CommandError> {
                 return Err(error.into());
             }
         }
+    }
+    if let Err(error) = file.names_found(needs_baseline) {
+        out.flush()?;
+        return Err(error.into());
     }
     let code = judge.finish(&mut out, "")?;
     out.flush()?;
@@ -167,34 +175,6 @@ fn open(
     Ok(CountsFile::new(path, from, versions, args.cumulative, labels)?)
 }
 
-/// The baseline's past, a chunk a tick of the file, and by slice.
-fn read_history(
-    args: &JudgeArgs,
-    path: &Path,
-    labels: &[String],
-) -> Result<Vec<(Counts, Vec<Part>)>, CommandError> {
-    let mut file = open(args, path, &Labels::Same(labels.to_vec()))?;
-    let mut past = Vec::new();
-    while let Some(tick) = file.next_tick()? {
-        past.push((tick.baseline.unwrap_or_default(), tick.parts.baseline));
-    }
-    Ok(past)
-}
-
-/// `past`, put together to at most `chunks` chunks of the same number of ticks.
-fn chunked(past: &[(Counts, Vec<Part>)], chunks: u32) -> (Vec<Counts>, Vec<Vec<Part>>) {
-    let chunks = usize::try_from(chunks).unwrap_or(usize::MAX).max(1);
-    let size = past.len().div_ceil(chunks).max(1);
-    // Live sessions add up as in a pooled tick: they are at risk for all of the chunk.
-    let sum = |ticks: &[(Counts, Vec<Part>)]| {
-        ticks.iter().fold(Counts::default(), |sum, (tick, _)| sum + *tick)
-    };
-    let parts = |ticks: &[(Counts, Vec<Part>)]| {
-        ticks.iter().flat_map(|(_, parts)| parts.iter().cloned()).collect()
-    };
-    (past.chunks(size).map(sum).collect(), past.chunks(size).map(parts).collect())
-}
-
 /// What is known of the candidate.
 struct Watched {
     observation: Observation,
@@ -207,7 +187,7 @@ struct Judge<'a> {
     terms: Terms,
     /// The columns whose values are slices.
     labels: Vec<String>,
-    history: Vec<(Counts, Vec<Part>)>,
+    history: Past,
     /// Made when two times are known, and with them the length of a tick.
     watched: Option<Watched>,
     first: Option<TickCounts>,
@@ -231,7 +211,7 @@ impl Judge<'_> {
             dispersion: self.terms.dispersion.unwrap_or(1.0),
             pool_sessions: POOL_SESSIONS,
         };
-        let (past, by_slice) = chunked(&self.history, observation_ticks);
+        let (past, by_slice) = self.history.chunked(observation_ticks);
         let (labels, measured) = (&self.labels, self.terms.dispersion.is_none());
         let slices =
             (!labels.is_empty()).then(|| SliceWatch::new(labels, settings, measured, by_slice));

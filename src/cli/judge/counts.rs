@@ -1,6 +1,6 @@
 //! A CSV file of counts, read tick by tick.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -87,6 +87,9 @@ struct Columns {
     slices: Vec<Option<usize>>,
 }
 
+/// Names listed at most where one is not found.
+const VERSIONS_LISTED: usize = 20;
+
 /// A file being read; holds one tick at a time.
 pub(super) struct CountsFile<R> {
     path: String,
@@ -96,6 +99,10 @@ pub(super) struct CountsFile<R> {
     reader: Reader<R>,
     columns: Columns,
     versions: [String; 2],
+    /// Whether a row of each was read.
+    has_row: [bool; 2],
+    /// Other versions that were read, no more than are listed and one.
+    others: BTreeSet<String>,
     /// The last counters of each series, where the file has counters.
     counters: Option<HashMap<String, (u64, u64)>>,
     is_first_time: bool,
@@ -139,6 +146,8 @@ impl<R: Read> CountsFile<R> {
             reader,
             columns,
             versions: versions.map(Clone::clone),
+            has_row: [false; 2],
+            others: BTreeSet::new(),
             counters: cumulative.then(HashMap::new),
             is_first_time: true,
             open: None,
@@ -149,6 +158,42 @@ impl<R: Read> CountsFile<R> {
     /// The labels that tell slices apart.
     pub(super) fn labels(&self) -> &[String] {
         &self.labels
+    }
+
+    /// Whether a row of the baseline was read.
+    pub(super) fn has_baseline(&self) -> bool {
+        self.has_row[0]
+    }
+
+    /// A name that no row has is mistyped, and nothing may be concluded from it.
+    ///
+    /// # Errors
+    /// When no row of the candidate was read, or none of a baseline that is `needed`.
+    pub(super) fn names_found(&self, needed: bool) -> Result<(), Malformed> {
+        let [baseline, candidate] = &self.versions;
+        let reason = match self.has_row {
+            _ if baseline == candidate => {
+                format!("`{candidate}` cannot be both the baseline and the candidate")
+            }
+            [_, false] => format!("no row of the candidate `{candidate}`{}", self.there_are()),
+            [false, true] if needed => {
+                format!("no row of the baseline `{baseline}`{}", self.there_are())
+            }
+            [_, true] => return Ok(()),
+        };
+        Err(Malformed { place: self.path.clone(), reason })
+    }
+
+    /// The versions that were read.
+    fn there_are(&self) -> String {
+        let found = self.versions.iter().zip(self.has_row).filter(|(_, has_row)| *has_row);
+        let all: BTreeSet<&String> = found.map(|(name, _)| name).chain(&self.others).collect();
+        let names: Vec<&str> = all.iter().take(VERSIONS_LISTED).map(|name| name.as_str()).collect();
+        let more = if all.len() > names.len() { " and more" } else { "" };
+        match names.as_slice() {
+            [] => "; it has no rows".to_owned(),
+            names => format!("; its versions are {}{more}", names.join(", ")),
+        }
     }
 
     /// The next tick, once the row after it is read or the file is over.
@@ -224,6 +269,7 @@ impl<R: Read> CountsFile<R> {
         let (started, failed) = self.count(row);
         let counts = Counts { started, failed, live: row.live };
         let part = self.part(counts);
+        self.note_version(row.side);
         if let (Some(side), Some(open)) = (row.side, &mut self.open) {
             let sum = open.side(side == 1);
             *sum = Some(sum.unwrap_or_default() + counts);
@@ -232,6 +278,18 @@ impl<R: Read> CountsFile<R> {
             parts.extend(part);
         }
         done
+    }
+
+    /// Keeps in mind which versions there are.
+    fn note_version(&mut self, side: Option<usize>) {
+        if let Some(side) = side {
+            self.has_row[side] = true;
+        } else if self.others.len() <= VERSIONS_LISTED {
+            let version = self.record.get(self.columns.version).unwrap_or_default();
+            if !self.others.contains(version) {
+                self.others.insert(version.to_owned());
+            }
+        }
     }
 
     /// The counts with the values of the row's labels; none where there are no labels.

@@ -13,10 +13,17 @@ struct Line {
 }
 
 fn judge(csv: &str, more: &[&str]) -> (Result<u8, String>, String) {
+    judge_versions(["v1", "v2"], csv, more)
+}
+
+/// `versions`: baseline and candidate.
+fn judge_versions(versions: [&str; 2], csv: &str, more: &[&str]) -> (Result<u8, String>, String) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("counts.csv");
     std::fs::write(&path, csv).unwrap();
-    let all = ["judge", path.to_str().unwrap(), "--baseline", "v1", "--candidate", "v2"];
+    let [baseline, candidate] = versions;
+    let file = path.to_str().unwrap();
+    let all = ["judge", file, "--baseline", baseline, "--candidate", candidate];
     let line = Line::try_parse_from(all.iter().chain(more)).unwrap();
     let mut out = Vec::new();
     let code = run(&line.args, &mut out).map_err(|error| error.to_string());
@@ -124,6 +131,56 @@ fn what_is_wrong_with_a_file_is_told_with_its_line_and_what_was_read_is_kept() {
     let (code, out) = judge(&(ticks(3, |_| (20, 0)) + "60,v1,x,0\n"), &[]);
     assert_eq!(code, Err("counts.csv:8: `started`: `x` is no whole number".to_owned()));
     assert!(out.contains("partial: v2: healthy after"), "{out}");
+}
+
+#[test]
+fn a_version_that_no_row_has_is_named_with_those_there_are() {
+    let ceiling = ["--ceiling", "5%"];
+    let failing = ticks(4, |_| (20, 20));
+    let only = |version: &str| {
+        let kept = failing.lines().filter(|l| l.starts_with("time") || l.contains(version));
+        kept.fold(String::new(), |all, line| all + line + "\n")
+    };
+    let many = (0..30).fold(only(",v1,"), |all, n| all + &format!("60,w{n:02},1,0\n"));
+    let (alone, directory) = (only(",v2,"), tempfile::tempdir().unwrap());
+    let past = |name: &str, csv: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, csv).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (good, other) = (past("good.csv", &only(",v1,")), past("other.csv", &only(",v2,")));
+    let spelt = |name: &str| failing.replace(",v1,", &format!(",{name},"));
+    let v0 = "counts.csv: no row of the baseline `v1`; its versions are v0, v2";
+    let no_v2 = "counts.csv: no row of the candidate `v2`; its versions are v1";
+    let no_rows = "counts.csv: no row of the candidate `v2`; it has no rows";
+    let many_told = format!(
+        "{no_v2}, {} and more",
+        (0..19).map(|n| format!("w{n:02}")).collect::<Vec<_>>().join(", ")
+    );
+    #[rustfmt::skip]
+    let cases = [
+        ("a mistyped candidate",               only(",v1,"), vec![],                  Err(no_v2)),
+        ("a mistyped candidate, by a ceiling", only(",v1,"), ceiling.to_vec(),        Err(no_v2)),
+        ("of many versions",                   many,         vec![],                  Err(many_told.as_str())),
+        ("no rows at all",                     only(",v9,"), vec![],                  Err(no_rows)),
+        ("a mistyped baseline",                spelt("v0"),  vec![],                  Err(v0)),
+        ("its history, mistyped as well",      spelt("v0"),  vec!["--history", &other], Err(v0)),
+        ("both tests need it",                 spelt("v0"),  [&ceiling[..], &["--tolerance", "1x"]].concat(), Err(v0)),
+        ("its history stands in for it",       alone.clone(), vec!["--history", &good], Ok(EXIT_REGRESSED)),
+        ("a ceiling alone needs none",         alone,        ceiling.to_vec(),        Ok(EXIT_REGRESSED)),
+    ];
+    for (name, csv, options, want) in cases {
+        for format in ["table", "csv", "json"] {
+            let options = [&options[..], &["--format", format]].concat();
+            let (code, out) = judge(&csv, &options);
+            assert_eq!(code, want.map_err(ToOwned::to_owned), "{name}, {format}");
+            let closing = out.contains("dispersion") || out.contains("v2: ");
+            assert!(want.is_ok() || !closing, "{name}, {format}: no verdict is told: {out}");
+        }
+    }
+    let both = judge_versions(["v2", "v2"], &failing, &[]);
+    let want = "counts.csv: `v2` cannot be both the baseline and the candidate";
+    assert_eq!(both.0, Err(want.to_owned()));
 }
 
 /// Counts of two tenants, one of which v2 fails from the third tick on, and from the eighth both.
