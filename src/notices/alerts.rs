@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::domain::template;
 use crate::domain::time::Timestamp;
 use crate::ledger::record::{parse_rfc3339, rfc3339};
-use crate::ports::view::{FleetView, RollbackView, RolloutView, RuleView, View};
+use crate::ports::view::{FleetView, NarrowView, RollbackView, RolloutView, RuleView, View};
 
 /// How long an alert stands without being told again.
 const STANDS_FOR: Duration = Duration::from_mins(4);
@@ -60,9 +60,28 @@ impl Alert {
         self
     }
 
-    /// The rule's own annotations, which overrule ours.
-    fn of_rule(mut self, rule: Option<&RuleView>, value: impl Fn(&str) -> Option<String>) -> Self {
-        for (name, text) in rule.into_iter().flat_map(|rule| &rule.annotations) {
+    /// Which slice fails, and how much of it all that is.
+    fn of_slice(mut self, slice: &NarrowView) -> Self {
+        let (name, percent) = (slice_name(slice), |share: f64| 100.0 * share.clamp(0.0, 1.0));
+        let text = format!(
+            "{name} fails more than allowed: it has {:.0}% of the failures beyond those expected, \
+             in {:.0}% of the sessions",
+            percent(slice.excess_share),
+            percent(slice.traffic_share)
+        );
+        self.annotations.insert("slice".to_owned(), name);
+        self.describe(&text)
+    }
+
+    /// The rule's own annotations, which overrule all of ours but those named.
+    fn of_rule(
+        mut self,
+        rule: Option<&RuleView>,
+        ours: &[&str],
+        value: impl Fn(&str) -> Option<String>,
+    ) -> Self {
+        let annotations = rule.into_iter().flat_map(|rule| &rule.annotations);
+        for (name, text) in annotations.filter(|(name, _)| !ours.contains(&name.as_str())) {
             self.annotations.insert(name.clone(), template::expand(text, &value));
         }
         self
@@ -105,24 +124,39 @@ fn of_fleet(fleet: &FleetView, found: &mut Vec<Alert>) {
 
 /// A candidate that is neither watched in peace nor rolled back.
 fn of_rollout(fleet: &FleetView, rollout: &RolloutView, rules: &[RuleView]) -> Option<Alert> {
-    let (name, candidate) = (&fleet.fleet, &rollout.candidate);
+    let (name, candidate, slice) = (&fleet.fleet, &rollout.candidate, rollout.narrow.as_ref());
     let (alert, severity, what) = match rollout.decision.as_str() {
-        "escalate" => ("RolloutEscalated", "critical", "needs a person"),
-        "fix_forward" => ("FixForward", "warning", "fails in one slice; fix it forward"),
-        "hold" => ("RolloutHeld", "warning", "is held"),
+        "escalate" => ("RolloutEscalated", "critical", "needs a person".to_owned()),
+        "fix_forward" => ("FixForward", "warning", fix_forward(slice)),
+        "hold" => ("RolloutHeld", "warning", "is held".to_owned()),
         _ => return None,
     };
+    let summary = format!("{candidate} of {name} {what}");
+    let mends = rollout.decision == "fix_forward";
     let reason = rollout.held.clone().unwrap_or_default();
-    let text = format!("{candidate} of {name} {what}");
-    let alert = Alert::new(alert, severity, name, text).label("version", candidate);
-    let alert = alert.describe(&reason).since(&rollout.started_at);
+    let alert = Alert::new(alert, severity, name, summary).label("version", candidate);
+    let mut alert = alert.describe(&reason).since(&rollout.started_at);
+    if let Some(slice) = slice.filter(|_| mends) {
+        alert = alert.of_slice(slice);
+    }
     let worst = worst_rule(rollout);
     let rule = worst.and_then(|id| rules.iter().find(|rule| rule_id(rule) == id));
-    let alert = alert.of_rule(rule, |placeholder| figure(fleet, rollout, worst, placeholder));
+    // The rule's words are about a version that fails as a whole; here they would hide what to do.
+    let ours = if mends { &["summary"][..] } else { &[] };
+    alert = alert.of_rule(rule, ours, |placeholder| figure(fleet, rollout, worst, placeholder));
     Some(match worst {
         Some(id) => alert.label("rule", id),
         None => alert,
     })
+}
+
+fn fix_forward(slice: Option<&NarrowView>) -> String {
+    let slice = slice.map_or_else(|| "one slice".to_owned(), slice_name);
+    format!("fails in {slice}; fix it forward")
+}
+
+fn slice_name(slice: &NarrowView) -> String {
+    format!("{}={:?}", slice.label, slice.value)
 }
 
 fn rule_id(rule: &RuleView) -> String {
@@ -165,10 +199,7 @@ fn figure(
             verdict.map_or_else(String::new, |v| ratio(v.control_failed, v.control_started))
         }
         "value" => value.and_then(|v| v.value).map_or_else(String::new, |v| format!("{v:.3}")),
-        "slice" => rollout
-            .narrow
-            .as_ref()
-            .map_or_else(String::new, |slice| format!("{}={}", slice.label, slice.value)),
+        "slice" => rollout.narrow.as_ref().map_or_else(String::new, slice_name),
         _ => return None,
     })
 }

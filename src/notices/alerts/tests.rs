@@ -1,5 +1,5 @@
 use super::*;
-use crate::ports::view::VerdictView;
+use crate::ports::view::{NarrowView, VerdictView};
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_millis(seconds * 1000)
@@ -76,16 +76,8 @@ fn people_are_told_of_each_thing_that_is_so_and_of_nothing_else() {
 fn a_rules_annotations_are_filled_in_and_overrule_ours() {
     let mut view = view();
     let text = "{{version}} fails {{ratio}}, {{baseline}} failed {{baseline_ratio}}";
-    view.rules = [RuleView {
-        group: "sessions".to_owned(),
-        name: "Failing".to_owned(),
-        annotations: BTreeMap::from([
-            ("summary".to_owned(), text.to_owned()),
-            ("runbook_url".to_owned(), "https://example.org/{{fleet}}".to_owned()),
-        ]),
-        ..RuleView::default()
-    }]
-    .into();
+    let own = [("summary", text), ("runbook_url", "https://example.org/{{fleet}}")];
+    view.rules = [rule("Failing", &own)].into();
     let verdict = VerdictView {
         rule: "sessions/Failing".to_owned(),
         verdict: "regressed".to_owned(),
@@ -108,6 +100,58 @@ fn a_rules_annotations_are_filled_in_and_overrule_ours() {
     assert_eq!(alert.annotations["runbook_url"], "https://example.org/voice");
     assert_eq!(alert.annotations["description"], "would roll back; the mode is observe");
     assert_eq!(alert.labels["rule"], "sessions/Failing");
+}
+
+fn rule(name: &str, annotations: &[(&str, &str)]) -> RuleView {
+    let annotations = annotations.iter().map(|(name, text)| (name.to_string(), text.to_string()));
+    RuleView {
+        group: "sessions".to_owned(),
+        name: name.to_owned(),
+        annotations: annotations.collect(),
+        ..RuleView::default()
+    }
+}
+
+#[test]
+fn a_slice_that_fails_alone_is_named_and_to_be_mended_whatever_the_rule_says() {
+    let mut view = view();
+    let own = [("summary", "{{version}} fails"), ("dashboard", "of {{slice}}")];
+    view.rules = [rule("Failing", &own)].into();
+    let narrow = NarrowView {
+        label: "agent".to_owned(),
+        value: "billing".to_owned(),
+        excess_share: 0.934,
+        traffic_share: 0.125,
+        ..NarrowView::default()
+    };
+    let verdict = VerdictView {
+        rule: "sessions/Failing".to_owned(),
+        verdict: "regressed".to_owned(),
+        ..VerdictView::default()
+    };
+    fleet(&mut view).rollouts.push(RolloutView {
+        candidate: "v2".to_owned(),
+        decision: "fix_forward".to_owned(),
+        held: Some("one slice fails more than allowed".to_owned()),
+        verdicts: vec![verdict],
+        narrow: Some(narrow),
+        ..RolloutView::default()
+    });
+    let [alert] = &alerts(&view, at(0))[..] else { panic!() };
+    let wants = [
+        ("summary", r#"v2 of voice fails in agent="billing"; fix it forward"#),
+        ("slice", r#"agent="billing""#),
+        ("dashboard", r#"of agent="billing""#),
+        (
+            "description",
+            "agent=\"billing\" fails more than allowed: it has 93% of the failures beyond those \
+             expected, in 12% of the sessions",
+        ),
+    ];
+    for (name, want) in wants {
+        assert_eq!(alert.annotations[name], want, "{name}");
+    }
+    assert_eq!(alert.annotations.len(), wants.len());
 }
 
 #[test]
