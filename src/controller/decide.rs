@@ -170,9 +170,8 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
                 slices::examine_look(observed, name, &rollout, look, threshold, &mut judgement);
                 unasked |= judgement.breadth == Breadth::Unknown;
                 show::count(&self.ports.metrics, name, &rollout, groups, &judgement, threshold);
-                let candidate = &rollout.candidate;
-                if judgement.has_regressed() && !observed.history.has_regressed(candidate) {
-                    regressed.push(candidate.clone());
+                if observed.regresses(config, &rollout, &judgement, plan.at) {
+                    regressed.push(rollout.candidate.clone());
                 }
                 judged.push((name, rollout, judgement));
             }
@@ -281,9 +280,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         let Some(fleet) = self.fleets.get(name) else { return Ok(false) };
         let last_good = fleet.observed.history.last_good_except(Some(bad));
         let Some(good) = to.or(last_good) else { return Ok(false) };
-        let workers =
-            |version| fleet.observed.seen.get(version).map_or(0, |seen| seen.workers.len());
-        let needed = u32::try_from(workers(bad)).unwrap_or(u32::MAX);
+        let needed = fleet.workers_of(bad, at);
         let seq = self.last_seq + drafts.len() as u64 + 1;
         let rollback = Rollback {
             id: format!("{name}-{seq}"),

@@ -131,11 +131,23 @@ pub const ONE_OF_MANY: &str =
 /// Why a candidate is neither promoted nor rolled back at the end.
 const UNSURE: &str = "still suspect at the end of its observation";
 
+impl Situation {
+    /// The observation is over, and there is evidence against the candidate that does not convict.
+    fn is_unsure(&self) -> bool {
+        self.sessions.verdict == Verdict::Suspect && self.observation_over
+    }
+
+    /// Such a candidate is one to roll back.
+    #[must_use]
+    pub fn rolls_back_unsure(&self) -> bool {
+        self.is_unsure() && self.roll_back_when_unsure
+    }
+}
+
 /// The decision table.
 #[must_use]
 pub fn decide(s: &Situation) -> Decision {
     use {ValueVerdict as Value, Verdict as Sessions};
-    let unsure = s.sessions.verdict == Sessions::Suspect && s.observation_over;
     match (s.sessions.verdict, s.values.verdict, &s.breadth) {
         _ if s.rolling_back => Decision::Hold("a rollback of this fleet is under way".into()),
         (_, Value::Regressed, _) => roll_back(s, s.values.ground("a value is over rollback_above")),
@@ -147,11 +159,11 @@ pub fn decide(s: &Situation) -> Decision {
             s.sessions.ground("one slice fails more than allowed"),
             slice.clone(),
         ),
-        _ if unsure && s.roll_back_when_unsure => roll_back(s, s.sessions.ground(UNSURE)),
+        _ if s.rolls_back_unsure() => roll_back(s, s.sessions.ground(UNSURE)),
         (_, Value::Over, _) => {
             Decision::Escalate(s.values.ground("a value is over escalate_above"))
         }
-        _ if unsure => Decision::Hold(s.sessions.ground(UNSURE)),
+        _ if s.is_unsure() => Decision::Hold(s.sessions.ground(UNSURE)),
         (Sessions::Outage, ..) => {
             Decision::Escalate(s.sessions.ground("both versions fail together"))
         }

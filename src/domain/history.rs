@@ -32,7 +32,8 @@ pub enum Happening {
         /// It may come back as a new rollout.
         candidate: Version,
     },
-    /// The evidence against a candidate passed its bound, for the first time.
+    /// The evidence against a candidate passed its bound, or was still suspect at the end where
+    /// that is reason enough, for the first time.
     Regressed {
         /// Whatever is decided about it.
         candidate: Version,

@@ -311,6 +311,19 @@ impl Observed {
         })
     }
 
+    /// Whether a candidate regresses for the first time, by proof or by doubt at its end that is
+    /// reason enough: what the breaker counts.
+    pub(crate) fn regresses(
+        &self,
+        config: &FleetConfig,
+        rollout: &Rollout,
+        judgement: &Judgement,
+        now: Timestamp,
+    ) -> bool {
+        let unsure = self.situation(config, rollout, judgement, now).rolls_back_unsure();
+        (judgement.has_regressed() || unsure) && !self.history.has_regressed(&rollout.candidate)
+    }
+
     /// What is known of a candidate at `now`, when a decision is due.
     pub(crate) fn situation(
         &self,

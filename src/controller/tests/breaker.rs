@@ -125,3 +125,23 @@ async fn a_fleet_that_regresses_long_after_the_others_is_taken_back() {
     }
     assert_eq!(stage.rolling_back(), ["a", "b", "c", "d"]);
 }
+
+#[tokio::test]
+async fn fleets_that_are_suspect_at_the_end_together_are_held_too() {
+    const WEAK: &[(&str, u64, u64)] = &[("v1", 20, 0), ("v2", 20, 2)];
+    let mut stage = Stage::new();
+    stage.divide();
+    // So that nothing convicts before the observation is over.
+    let config = Arc::make_mut(&mut stage.controller.entries[0].config);
+    config.false_rollback_rate = Share::new(1e-300).unwrap();
+    let (alone, both): (&[_], &[_]) = (&[("v1", 2)], &[("v1", 2), ("v2", 2)]);
+    let calm: &[_] = &[("v1", 20, 0)];
+    stage.look_at(&SITES.map(|site| (site, alone, calm))).await;
+    for _ in 0..35 {
+        stage.look_at(&SITES.map(|site| (site, both, WEAK))).await;
+    }
+    assert_eq!(stage.rolling_back(), [""; 0], "{:?}", stage.events());
+    assert!(stage.breaker_is_open());
+    let held = stage.events().iter().filter(|event| *event == "rollout.held_back").count();
+    assert_eq!(held, 6);
+}

@@ -159,9 +159,9 @@ impl Fleet {
             let Entry { groups, threshold, .. } = entry;
             let mut ahead = Ahead::new();
             let judgement = judge(&self.observed, name, groups, &rollout, *threshold, &mut ahead);
-            let candidate = &rollout.candidate;
-            if judgement.has_regressed() && !self.observed.history.has_regressed(candidate) {
-                self.apply(&Happening::Regressed { candidate: candidate.clone() }, at);
+            if self.observed.regresses(&entry.config, &rollout, &judgement, at) {
+                let candidate = rollout.candidate.clone();
+                self.apply(&Happening::Regressed { candidate }, at);
             }
             judged.push((name.to_owned(), rollout, judgement));
         }
