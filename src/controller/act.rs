@@ -147,7 +147,10 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         let (bad, live) = (rollback.bad.clone(), sighting.bad_live);
         self.ports.metrics.set_draining_sessions(name, bad.as_str(), live);
         fleet.saw_live(&rollback.id, now, live);
-        self.drive(name, Event::Seen(sighting), now).await?;
+        if !self.drive(name, Event::Seen(sighting), now).await? {
+            // What was seen asks for another step than the one that would settle.
+            return Ok(());
+        }
         // After a restart, or where a step settles by itself and its record failed before.
         self.drive(name, Event::Settled, now).await?;
         self.drain_newcomers(name);
@@ -183,32 +186,35 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         }
     }
 
-    /// Takes a rollback as far as it goes without waiting for anything.
+    /// Takes a rollback as far as it goes without waiting for anything. `false`: a step could not
+    /// be recorded, so it was not taken.
     pub(super) async fn drive(
         &mut self,
         name: &str,
         first: Event,
         now: Timestamp,
-    ) -> Result<(), Stop> {
+    ) -> Result<bool, Stop> {
         let mut event = first;
         loop {
-            let Some(policy) = self.policy(name) else { return Ok(()) };
-            let Some(fleet) = self.fleets.get_mut(name) else { return Ok(()) };
-            let Some(rollback) = fleet.observed.history.rollback().cloned() else { return Ok(()) };
+            let Some(policy) = self.policy(name) else { return Ok(true) };
+            let Some(fleet) = self.fleets.get_mut(name) else { return Ok(true) };
+            let Some(rollback) = fleet.observed.history.rollback().cloned() else {
+                return Ok(true);
+            };
             let settled = event == Event::Settled;
             if settled && !fleet.has_settled(&rollback) {
                 self.perform(name, &rollback);
-                return Ok(());
+                return Ok(true);
             }
             let (next, _) = step(&rollback, event, now, &policy);
             if next.name() == rollback.state.name() {
                 fleet.observed.history.count_empty_look(next);
-                return Ok(());
+                return Ok(true);
             }
             let took = now.since(rollback.state_since);
             let moved = Happening::RollbackMoved { id: rollback.id.clone(), state: next };
             if !self.record(name, Vec::new(), moved).await? {
-                return Ok(());
+                return Ok(false);
             }
             self.ports.metrics.rollback_step_finished(rollback.state.name(), took);
             if next.is_final() {
@@ -293,7 +299,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         match result {
             Ok(()) => {
                 known.accepted = true;
-                self.drive(name, Event::Settled, self.ports.clock.now()).await
+                self.drive(name, Event::Settled, self.ports.clock.now()).await.map(|_| ())
             }
             Err(reason) => {
                 // The next look asks again.

@@ -67,15 +67,19 @@ impl Fleet {
         let (bad_workers, heard_live) = (self.workers_of(bad, now), self.heard(bad, now).1);
         let good = self.observed.seen.get(good).unwrap_or(&nothing);
         let bad_seen = self.observed.seen.get(bad).unwrap_or(&nothing);
-        // An answer without any worker of the fleet's is no sight of an empty version: Prometheus
-        // may have lost its past.
-        let blind = self.observed.seen.values().all(|seen| seen.workers.is_empty());
+        let blind = self.is_unseen();
         Sighting {
             good_able: good.able(),
             bad_workers,
             bad_unreachable: bad_seen.unreachable.max(u32::from(blind)),
             bad_live: bad_seen.live.max(heard_live as f64),
         }
+    }
+
+    /// Whether no look has seen any worker of the fleet. That is no sight of an empty version:
+    /// there was no look yet, or Prometheus may have lost its past.
+    pub(crate) fn is_unseen(&self) -> bool {
+        self.observed.seen.values().all(|seen| seen.workers.is_empty())
     }
 
     /// Workers of a version that are seen, or heard, alive.

@@ -99,11 +99,11 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         entry.last_look = now;
         entry.next_look = now.align_down(entry.interval) + entry.interval;
         let (source, reports) = (self.ports.source.clone(), self.reports.0.clone());
-        let (config, groups) = (entry.config.clone(), entry.groups.clone());
+        let (config, groups, reloads) = (entry.config.clone(), entry.groups.clone(), self.reloads);
         tokio::spawn(async move {
             let began = tokio::time::Instant::now();
             let answer = plan::look(&*source, &config, &groups, &plan).await;
-            let report = Report::Looked { plan, took: began.elapsed(), answer };
+            let report = Report::Looked { plan, reloads, took: began.elapsed(), answer };
             // Only a controller that has stopped does not take reports.
             drop(reports.send(report).await);
         });

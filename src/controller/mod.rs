@@ -108,9 +108,23 @@ pub enum Stop {
 
 /// What a task reports back.
 enum Report {
-    Looked { plan: Plan, took: Duration, answer: Result<Answer, MetricError> },
-    Effect { fleet: String, effect: String, result: Result<(), PlatformError> },
-    Checked { fleet: String, version: Version, result: Result<(), PlatformError> },
+    Looked {
+        plan: Plan,
+        /// How often the rules had been read again when it was asked.
+        reloads: u64,
+        took: Duration,
+        answer: Result<Answer, MetricError>,
+    },
+    Effect {
+        fleet: String,
+        effect: String,
+        result: Result<(), PlatformError>,
+    },
+    Checked {
+        fleet: String,
+        version: Version,
+        result: Result<(), PlatformError>,
+    },
 }
 
 /// The controller.
@@ -118,6 +132,8 @@ pub struct Controller<S, P, L> {
     ports: Ports<S, P, L>,
     entries: Vec<Entry>,
     rules: RuleSet,
+    /// How often they have been read again.
+    reloads: u64,
     /// Written once: looks come every few seconds, other rules hardly ever.
     rules_shown: Arc<[RuleView]>,
     breaker: Breaker,
@@ -142,6 +158,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
             rules_shown: show::rule_views(&entries),
             entries,
             rules,
+            reloads: 0,
             breaker: Breaker::default(),
             fleets: BTreeMap::new(),
             last_seq: 0,
@@ -282,6 +299,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         }
         self.rules_shown = show::rule_views(&self.entries);
         self.rules = rules;
+        self.reloads += 1;
         info!(groups = self.rules.groups.len(), "rules reloaded");
         self.show();
         Ok(())
@@ -289,7 +307,9 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
 
     async fn take_report(&mut self, report: Report) -> Result<(), Stop> {
         match report {
-            Report::Looked { plan, took, answer } => {
+            // By the rules before: its answers are to other questions.
+            Report::Looked { reloads, .. } if reloads != self.reloads => {}
+            Report::Looked { plan, took, answer, .. } => {
                 if let Some(entry) = self.entries.get_mut(plan.entry) {
                     entry.looking = false;
                     if answer.is_ok() && entry.unanswered.take().is_some() {

@@ -155,6 +155,12 @@ fn roll_back(
     if let Some(rollback) = history.rollback() {
         return Err(format!("the rollback {} is under way", rollback.id));
     }
+    // How many workers must take over is told by those that are seen.
+    if fleet.is_unseen() {
+        return Err("no worker of this fleet is seen now, so it is not known how many must take \
+                    over; say it again once rollbackd sees them"
+            .to_owned());
+    }
     // One that came back too often to be drained again by itself is a person's to drain.
     if history.denied().contains(bad) && fleet.workers_of(bad, now) == 0 {
         return Err(format!("version {bad} is denied already, and none of its workers is seen"));

@@ -59,13 +59,18 @@ impl Platform for Asked {
 struct Book {
     records: Mutex<Vec<Record>>,
     full: Mutex<bool>,
+    /// The first append with each of these events is refused.
+    refuses: Mutex<Vec<&'static str>>,
     /// It writes, and says that it has not.
     unsure: Mutex<bool>,
 }
 
 impl Ledger for Book {
     async fn append(&self, last_seq: u64, drafts: Vec<Draft>) -> Result<Vec<Record>, LedgerError> {
-        if *self.full.lock().unwrap() {
+        let mut refuses = self.refuses.lock().unwrap();
+        let before = refuses.len();
+        refuses.retain(|event| drafts.iter().all(|draft| draft.event != *event));
+        if *self.full.lock().unwrap() || refuses.len() < before {
             let (path, reason) = ("test".to_owned(), "disk full".to_owned());
             return Err(LedgerError::Storage { path, reason });
         }
@@ -222,7 +227,12 @@ impl Stage {
             fleet: FleetAnswer { workers: alive.collect(), ..FleetAnswer::default() },
             groups: groups.collect(),
         };
-        let report = Report::Looked { plan, took: SECOND, answer: Ok(answer) };
+        let report = Report::Looked {
+            plan,
+            reloads: self.controller.reloads,
+            took: SECOND,
+            answer: Ok(answer),
+        };
         self.controller.take_report(report).await.unwrap();
     }
 
@@ -233,7 +243,8 @@ impl Stage {
         let plan = self.controller.plan(0, now);
         let query = RangeQuery { expr: String::new(), start: now, end: now, step: SECOND };
         let answer = Err(NoSource.range(query).await.unwrap_err());
-        let report = Report::Looked { plan, took: SECOND, answer };
+        let report =
+            Report::Looked { plan, reloads: self.controller.reloads, took: SECOND, answer };
         self.controller.take_report(report).await.unwrap();
     }
 

@@ -149,3 +149,22 @@ async fn a_word_that_cannot_be_recorded_is_not_followed() {
     let answer = stage.controller.take_order(&other).await.unwrap();
     assert_eq!(answer, Err(Refusal::UnknownFleet("chat".to_owned())));
 }
+
+#[tokio::test]
+async fn a_rollback_is_refused_while_nobody_knows_how_many_must_take_over() {
+    let mut stage = Stage::new();
+    stage.look(&[("v1", 2)], &[("v1", 20, 0)]).await;
+    stage.look(&[("v1", 2), ("v2", 2)], &[("v1", 20, 0), ("v2", 20, 0)]).await;
+    let back = Act::RollBack { version: Some(v("v2")), to: None };
+    let is_blind = |answer: Result<String, Refusal>| matches!(answer, Err(Refusal::Conflict(why)) if why.contains("how many must take over"));
+    // A start remembers versions, and no worker.
+    let mut again = Stage::resume(stage.ledger.clone());
+    assert!(is_blind(again.say(back.clone()).await));
+    // Prometheus has lost its past.
+    stage.look(&[], &[]).await;
+    assert!(is_blind(stage.say(back.clone()).await));
+    stage.look(&[("v2", 5)], &[]).await;
+    stage.say(back).await.unwrap();
+    let history = &stage.controller.fleets["voice"].observed.history;
+    assert_eq!(history.rollback().unwrap().workers_needed, 5);
+}
