@@ -271,6 +271,14 @@ async fn run(number: usize, row: &Row, prometheus: &Prometheus, exporter: &Expor
         let idle = format!("sum({counter}) == sum({counter} offset 5s)");
         wait_for("v1 to take nothing any more", LIMIT, || is_so(idle.clone())).await;
     }
+    // An outage has begun before the candidate comes: one that began in the very tick in which it
+    // comes would be in all of its sessions, and in a part of the baseline's.
+    let fails = |flow: &Flow| flow.tenants.iter().any(|(_, _, share)| *share > 0.0);
+    if let Some((baseline, _)) = row.shows.first().filter(|(baseline, _)| fails(baseline)) {
+        exporter.show(&watched.fleet, &[("v1", *baseline)]);
+        let fails = format!("sum(sessions_failed_total{{fleet=\"{}\"}}) > 40", watched.fleet);
+        wait_for("v1 to fail", LIMIT, || is_so(fails.clone())).await;
+    }
     for (count, (baseline, candidate)) in (1..).zip(row.shows) {
         exporter.show(&watched.fleet, &[("v1", *baseline), ("v2", *candidate)]);
         wait_for(row.name, LIMIT, || async {

@@ -75,7 +75,8 @@
   document.addEventListener("click", (event) => {
     const button = event.target.closest("button[data-act]");
     if (!button) return;
-    chosen = button.dataset;
+    // As it is now: the page goes on under the dialog.
+    chosen = { ...button.dataset };
     const label = button.textContent.replace(/\s*…\s*$/, "");
     $("act-title").textContent = `${label}: ${chosen.fleet}`;
     $("act-effect").textContent = chosen.effect;
