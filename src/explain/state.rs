@@ -237,7 +237,11 @@ fn step(rollback: &RollbackView) -> String {
             "Before anything is drained, {good} must be seen able to carry the load: {able}."
         ),
         ("capable", _) => format!("{good} can carry the load; {bad} is drained next."),
-        ("draining" | "recorded" | "confirming", _) => format!(
+        ("draining", _) => format!(
+            "The platform has been asked since {since} to drain {bad}, and has not accepted yet: \
+             {left}. It is asked again with each look; the log says why it refuses."
+        ),
+        ("recorded" | "confirming", _) => format!(
             "{bad} takes no new session and lets the live ones end: {left}. It waits for that as \
              long as it takes."
         ),

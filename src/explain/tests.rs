@@ -386,6 +386,7 @@ fn a_rollback_is_told_by_what_it_waits_for() {
     let states = [
         ("starting", None),
         ("capable", None),
+        ("draining", None),
         ("confirming", None),
         ("stuck", Some("capacity")),
         ("stuck", Some("emptiness")),
@@ -403,6 +404,7 @@ fn a_rollback_is_told_by_what_it_waits_for() {
     insta::assert_snapshot!(all.join("\n"), @r"
     Before anything is drained, v1 must be seen able to carry the load: 1 worker of v1 can take sessions, of 3 needed.
     v1 can carry the load; bad is drained next.
+    The platform has been asked since 2026-01-02 03:05:00Z to drain bad, and has not accepted yet: 1 worker and 3 live sessions of bad are left. It is asked again with each look; the log says why it refuses.
     bad takes no new session and lets the live ones end: 1 worker and 3 live sessions of bad are left. It waits for that as long as it takes.
     It is stuck since 2026-01-02 03:05:00Z: 1 worker of v1 can take sessions, of 3 needed. Nothing is drained before; it goes on by itself once enough workers of v1 are seen. Start them, or end the rollback (`rollbackd abandon voice`).
     It is stuck since 2026-01-02 03:05:00Z, past its drain deadline: 1 worker and 3 live sessions of bad are left. It still waits, and never ends a session by force.

@@ -174,14 +174,22 @@ enum Refusal {
 }
 
 fn authenticate(app: &App, heartbeat: &Heartbeat) -> Result<(), Refusal> {
-    let entry = heartbeat.fleet.split(':').next().unwrap_or_default();
-    let verifier = app.verifiers.get(entry).ok_or(Refusal::NoMembership)?;
+    let verifier = app.verifiers.get(entry_of(heartbeat)).ok_or(Refusal::NoMembership)?;
     Ok(verifier.verify(heartbeat, app.clock.now())?)
+}
+
+/// The config entry that a worker says it is of.
+fn entry_of(heartbeat: &Heartbeat) -> &str {
+    heartbeat.fleet.split(':').next().unwrap_or_default()
 }
 
 /// Has a refusal recorded, unless the worker was reported a moment ago or the controller is busy.
 fn report(app: &App, heartbeat: &Heartbeat, reason: &str) {
     app.metrics.request_refused(Refused::Membership);
+    // Whoever makes fleets up gets no records for it.
+    if !app.verifiers.contains_key(entry_of(heartbeat)) {
+        return;
+    }
     let Ok(room) = app.inbox.try_reserve() else { return };
     if app.refusals.admit(&heartbeat.fleet, &heartbeat.worker_id, app.clock.now()) {
         room.send(Message::WorkerRejected {
@@ -267,6 +275,10 @@ mod tests {
                 assert_eq!(answer.headers.contains_key("www-authenticate"), status == 401);
             }
             assert!(bench.post(VERIFY, &body).await.problem(403).contains(detail));
+            if status == 403 {
+                assert!(bench.inbox.try_recv().is_err(), "made-up fleets fill no ledger");
+                continue;
+            }
             let Message::WorkerRejected { fleet: named, worker_id, version, reason } =
                 bench.inbox.try_recv().unwrap()
             else {

@@ -10,7 +10,7 @@ use crate::domain::time::Timestamp;
 const PERIOD: Duration = Duration::from_mins(1);
 /// Workers reported in one period. Anybody who can reach the port can make names up, and each
 /// would be a record that is kept for good.
-const WORKERS_MAX: usize = 256;
+const WORKERS_MAX: usize = 30;
 
 /// When workers were last reported, by fleet and worker.
 #[derive(Debug, Default)]
