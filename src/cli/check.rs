@@ -24,9 +24,11 @@ pub use online::Server;
 /// a counter or a gauge as it must be, whether a ceiling lies below what the baseline fails by
 /// itself, and how long a regression would take to be found at this fleet's own traffic.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "Exit codes: 0 good, 1 there is an error, 2 Prometheus gave no answer.\n\n\
-    Examples:\n  rollbackd check --online\n  rollbackd check --format github   # annotations for a \
-    pull request")]
+#[command(
+    after_help = "Exit codes: 0 good, 1 there is an error or Prometheus refused a question, 2 \
+    Prometheus gave no answer (what was found before that is printed).\n\nExamples:\n  rollbackd check --online\n  rollbackd check --format github   # annotations for a \
+    pull request"
+)]
 pub struct Args {
     /// The configuration file; its rule files are checked too
     #[arg(long, short, value_name = "FILE", default_value = "rollbackd.yml")]
@@ -56,7 +58,8 @@ pub enum Format {
 /// Gives the exit code: 0 if there is no error, else 1.
 ///
 /// # Errors
-/// When `out` cannot be written, or Prometheus gives no answer.
+/// When `out` cannot be written, or Prometheus gives no answer; what was found before has been
+/// printed by then.
 pub async fn run<S: Server>(
     args: &Args,
     server: impl FnOnce(&ServerConfig) -> Result<S, String>,
@@ -64,15 +67,22 @@ pub async fn run<S: Server>(
     out: &mut impl Write,
 ) -> Result<u8, CommandError> {
     let mut checked = read(&args.config);
+    let mut broke_off = None;
     if let Some((config, rules)) = checked.good.as_ref().filter(|_| args.online) {
         let server = server(&config.prometheus).map_err(CommandError::Unconnected)?;
         let file = args.config.display().to_string();
-        checked.findings.extend(online::examine(&server, (&file, config), rules, now).await?);
+        let examined = online::examine(&server, (&file, config), rules, now).await;
+        checked.findings.extend(examined.findings);
+        checked.partial = examined.refused || examined.broke_off.is_some();
+        broke_off = examined.broke_off;
     }
     match args.format {
-        Format::Text => text(&checked, out)?,
-        Format::Json => finding::json(&checked.findings, out)?,
+        Format::Text => text(&checked, broke_off.is_none(), out)?,
+        Format::Json => finding::json(&checked.findings, checked.partial, out)?,
         Format::Github => finding::github(&checked.findings, out)?,
+    }
+    if let Some(error) = broke_off {
+        return Err(error.into());
     }
     let wrong = checked.findings.iter().any(|finding| finding.level == Level::Error);
     Ok(if wrong { EXIT_FAILED } else { EXIT_OK })
@@ -83,6 +93,8 @@ struct Checked {
     /// If there is no problem.
     good: Option<(Config, RuleSet)>,
     files: usize,
+    /// Whether Prometheus did not say all that it was asked.
+    partial: bool,
 }
 
 fn read(path: &std::path::Path) -> Checked {
@@ -92,14 +104,16 @@ fn read(path: &std::path::Path) -> Checked {
     let problems = config.problems.into_iter().chain(rules.problems);
     let findings: Vec<Finding> = problems.map(Finding::error).collect();
     let good = config.config.filter(|_| findings.is_empty()).map(|config| (config, rules.rules));
-    Checked { findings, good, files: rules.files }
+    Checked { findings, good, files: rules.files, partial: false }
 }
 
-fn text(checked: &Checked, out: &mut impl Write) -> std::io::Result<()> {
+/// The findings and, if all was asked, how good it is as a whole.
+fn text(checked: &Checked, all_asked: bool, out: &mut impl Write) -> std::io::Result<()> {
     for finding in &checked.findings {
         writeln!(out, "{finding}")?;
     }
-    let Some((config, rules)) = &checked.good else { return Ok(()) };
+    let good = checked.good.as_ref().filter(|_| all_asked);
+    let Some((config, rules)) = good else { return Ok(()) };
     let groups = &rules.groups;
     let count: usize = groups.iter().map(|group| group.sessions.len() + group.values.len()).sum();
     let count_of = |level| checked.findings.iter().filter(|finding| finding.level == level).count();

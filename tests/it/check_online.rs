@@ -86,6 +86,17 @@ fn rule(changes: &Value) -> Value {
 /// `rollbackd check --online` of one rule for fleets told apart by `by`, with this `workers`
 /// selector.
 async fn check(url: &str, by: &[&str], workers: &str, rule: &Value) -> Output {
+    check_all(url, by, workers, "1h", std::slice::from_ref(rule)).await
+}
+
+/// The same of several rules, with this history.
+async fn check_all(
+    url: &str,
+    by: &[&str],
+    workers: &str,
+    history: &str,
+    rules: &[Value],
+) -> Output {
     let directory = tempfile::tempdir().unwrap();
     let config = json!({
         "listen": "127.0.0.1:0",
@@ -98,13 +109,13 @@ async fn check(url: &str, by: &[&str], workers: &str, rule: &Value) -> Output {
             "by": by,
             "mode": "observe",
             "observe_for": "30m",
-            "history": "1h",
+            "history": history,
             "workers": workers,
             "drain": { "manifest": {} },
         }],
     });
     let rules = json!({ "groups": [
-        { "name": "sessions", "fleet": "voice", "interval": "15s", "regressions": [rule] },
+        { "name": "sessions", "fleet": "voice", "interval": "15s", "regressions": rules },
     ] });
     let write = |name: &str, text: String| std::fs::write(directory.path().join(name), text);
     write("rollbackd.yml", config.to_string()).unwrap();
@@ -221,6 +232,45 @@ async fn what_does_not_fit_prometheus_is_said_with_what_to_do_instead() {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(out.contains("region=eu v1: at ") && !out.contains("region=eu v1: failed"), "{out}");
     assert!(out.contains("region=us v1: failed 8.00% of its sessions"), "{out}");
+}
+
+#[tokio::test]
+async fn what_prometheus_refuses_to_say_is_found_and_the_rest_is_asked_all_the_same() {
+    const REFUSED: &str =
+        "cannot be checked, so this check is partial: http://127.0.0.1:PORT refused the query: 422";
+    let young = json!({ "name": "Young", "started": "fresh_total", "failed": "carried_total" });
+    let seldom = json!({ "name": "Value", "value": "seldom_info", "escalate_above": 1 });
+    let clash = json!({ "name": "Clash", "value": "{__name__=~\"live|falls\"} + on (deployment_version) live", "escalate_above": 1 });
+    let rules = [rule(&json!({})), rule(&young), seldom, clash];
+    let regressing = |name: &str| format!("rules.yml: fleet voice, sessions/{name}: ");
+    #[rustfmt::skip]
+    let cases = [
+        ("two hours are too much, half an hour is not", "400", vec![
+            regressing("Failing") + "the traffic of the last 2h: " + REFUSED,
+        ], "sessions/Young: v2: at "),
+        ("an hour is too much, but of what is seldom scraped", "100", vec![
+            "rollbackd.yml: fleet voice: `workers`: how often they are scraped: ".to_owned() + REFUSED,
+            regressing("Failing") + "`started`: " + REFUSED,
+            regressing("Failing") + "`failed`: " + REFUSED,
+            regressing("Failing") + "`live`: " + REFUSED,
+        ], ""),
+    ];
+    for (name, samples_max, refused, found) in cases {
+        let option = format!("--query.max-samples={samples_max}");
+        let server = Prometheus::with_history(|file| write_history(file), &[&option]).await;
+        let output = check_all(&server.url, &[], "seldom_info", "2h", &rules).await;
+        let port = server.url.rsplit_once(':').unwrap().1;
+        let out = text(&output.stdout).replace(port, "PORT");
+        assert_eq!(output.status.code(), Some(1), "{name}: {output:?}");
+        for want in &refused {
+            assert!(out.contains(want), "{name}: no {want:?} in:\n{out}");
+        }
+        assert!(out.contains(found), "{name}: no {found:?} in:\n{out}");
+        let clash = regressing("Clash") + "`value`: " + REFUSED;
+        assert!(out.contains(&clash), "{name}: it goes on to the last rule:\n{out}");
+        assert!(!out.contains("sessions/Value"), "{name}: nothing is wrong with this:\n{out}");
+        assert!(out.contains(" errors: 1 fleet, 4 rules in 1 file"), "{name}:\n{out}");
+    }
 }
 
 #[tokio::test]

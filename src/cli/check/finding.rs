@@ -53,8 +53,8 @@ impl fmt::Display for Finding {
     }
 }
 
-/// One object with all findings.
-pub(super) fn json(findings: &[Finding], out: &mut impl Write) -> io::Result<()> {
+/// One object with all findings. `partial`: not all was found out, and what was not may be wrong.
+pub(super) fn json(findings: &[Finding], partial: bool, out: &mut impl Write) -> io::Result<()> {
     let one = |finding: &Finding| -> Value {
         let Problem { file, place, context, message } = &finding.problem;
         json!({
@@ -66,9 +66,9 @@ pub(super) fn json(findings: &[Finding], out: &mut impl Write) -> io::Result<()>
             "message": message,
         })
     };
-    let ok = findings.iter().all(|finding| finding.level != Level::Error);
+    let ok = !partial && findings.iter().all(|finding| finding.level != Level::Error);
     let findings: Vec<Value> = findings.iter().map(one).collect();
-    writeln!(out, "{:#}", json!({ "ok": ok, "findings": findings }))
+    writeln!(out, "{:#}", json!({ "ok": ok, "partial": partial, "findings": findings }))
 }
 
 /// Workflow commands: `::error file=F,line=L,col=C::MESSAGE`.

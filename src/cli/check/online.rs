@@ -1,11 +1,9 @@
 //! Do the rules fit what Prometheus has?
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
 use super::finding::{Finding, Level};
-use super::traffic;
 use crate::adapters::prometheus::PrometheusSource;
 use crate::config::{Config, FleetConfig};
 use crate::domain::time::Timestamp;
@@ -14,6 +12,8 @@ use crate::evaluate::judge::{rule_name, threshold_log10};
 use crate::ports::metrics::{MetricError, MetricSource, RangeQuery, Series};
 use crate::rules::{Group, RuleSet, SessionRule, ValueRule, selector};
 use crate::yaml::Problem;
+
+mod load;
 
 /// How far back series are looked for.
 const PAST: &str = "1h";
@@ -30,34 +30,37 @@ impl Server for PrometheusSource {
     }
 }
 
+/// What came of asking.
+pub(super) struct Examined {
+    pub(super) findings: Vec<Finding>,
+    /// Whether a question was refused: what is known is partial.
+    pub(super) refused: bool,
+    /// Prometheus gave no answer, and what would have come after that is not known either.
+    pub(super) broke_off: Option<MetricError>,
+}
+
 /// Asks about every fleet of the config, which `config_file` names, and every rule.
-///
-/// # Errors
-/// When Prometheus gives no answer: then nothing is known.
 pub(super) async fn examine(
     server: &impl Server,
     (config_file, config): (&str, &Config),
     rules: &RuleSet,
     now: Timestamp,
-) -> Result<Vec<Finding>, MetricError> {
-    let mut findings = Vec::new();
+) -> Examined {
+    let mut examined = Examined { findings: Vec::new(), refused: false, broke_off: None };
     for fleet in &config.fleets {
         let groups: Vec<Group> =
             rules.groups.iter().filter(|group| group.fleet == fleet.name).cloned().collect();
         let at = now.align_down(Duration::from_secs(1));
-        let mut desk = Desk { server, fleet, at, findings: Vec::new() };
-        desk.fleet_selectors(config_file).await?;
-        for group in &groups {
-            for rule in &group.sessions {
-                desk.session_rule(group, rule, &groups).await?;
-            }
-            for rule in &group.values {
-                desk.value_rule(group, rule).await?;
-            }
+        let mut desk = Desk { server, fleet, at, findings: Vec::new(), refused: false };
+        let asked = desk.fleet(config_file, &groups).await;
+        examined.findings.append(&mut desk.findings);
+        examined.refused |= desk.refused;
+        if let Err(error) = asked {
+            examined.broke_off = Some(error);
+            break;
         }
-        findings.append(&mut desk.findings);
     }
-    Ok(findings)
+    examined
 }
 
 /// One fleet's questions and what came of them.
@@ -66,6 +69,8 @@ struct Desk<'c, S> {
     fleet: &'c FleetConfig,
     at: Timestamp,
     findings: Vec<Finding>,
+    /// Whether a question was refused.
+    refused: bool,
 }
 
 /// What a selector is to be.
@@ -79,7 +84,57 @@ enum Kind {
     RareGauge,
 }
 
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Counter | Self::RareCounter => "counter",
+            Self::Gauge | Self::RareGauge => "gauge",
+        }
+    }
+}
+
 impl<S: Server> Desk<'_, S> {
+    /// All there is to ask of a fleet.
+    ///
+    /// # Errors
+    /// When Prometheus gives no answer; what was found before that is kept.
+    async fn fleet(&mut self, file: &str, groups: &[Group]) -> Result<(), MetricError> {
+        self.fleet_selectors(file).await?;
+        for group in groups {
+            for rule in &group.sessions {
+                self.session_rule(group, rule, groups).await?;
+            }
+            for rule in &group.values {
+                self.value_rule(group, rule).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What came of asking about `what`. That a server refuses this is found too, and others can
+    /// still be asked; that it does not answer is not.
+    fn unless_refused<T>(
+        &mut self,
+        named: &Named<'_>,
+        what: &str,
+        answer: Result<T, MetricError>,
+    ) -> Result<Option<T>, MetricError> {
+        match answer {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error @ MetricError::Refused { .. }) => {
+                self.refused = true;
+                let text = format!("{what}: cannot be checked, so this check is partial: {error}");
+                self.tell(Level::Error, named, text);
+                Ok(None)
+            }
+            Err(
+                error @ (MetricError::Unreachable { .. }
+                | MetricError::OtherTime
+                | MetricError::Malformed { .. }),
+            ) => Err(error),
+        }
+    }
+
     /// What tells which versions there are, and what they still do.
     async fn fleet_selectors(&mut self, file: &str) -> Result<(), MetricError> {
         let named = Named { file, context: format!("fleet {}", self.fleet.name) };
@@ -94,7 +149,9 @@ impl<S: Server> Desk<'_, S> {
                 self.selector(&named, key, selector, kind).await?;
             }
         }
-        self.scraped_often(&named).await
+        let asked = self.scraped_often(&named).await;
+        self.unless_refused(&named, "`workers`: how often they are scraped", asked)?;
+        Ok(())
     }
 
     /// Whether workers are scraped often enough to count as able to carry load.
@@ -130,7 +187,8 @@ impl<S: Server> Desk<'_, S> {
             [("started", &rule.started, there), ("failed", &rule.failed, fails)]
         {
             if there {
-                self.begins_at_zero(&named, (key, selector), &rule.started).await?;
+                let asked = self.begins_at_zero(&named, (key, selector), &rule.started).await;
+                self.unless_refused(&named, &format!("`{key}`: where it begins"), asked)?;
             }
         }
         if let Some(live) = &rule.live {
@@ -140,7 +198,9 @@ impl<S: Server> Desk<'_, S> {
         let wrong = self.findings[told..].iter().any(|finding| finding.level == Level::Error);
         if there && !wrong {
             let threshold = threshold_log10(self.fleet.false_rollback_rate, groups);
-            self.traffic(&named, group, rule, threshold).await?;
+            let asked = self.traffic(&named, group, rule, threshold).await;
+            let past = self.past();
+            self.unless_refused(&named, &format!("the traffic of the last {past}"), asked)?;
         }
         Ok(())
     }
@@ -148,7 +208,8 @@ impl<S: Server> Desk<'_, S> {
     async fn value_rule(&mut self, group: &Group, rule: &ValueRule) -> Result<(), MetricError> {
         let named = self.named(group, &rule.name);
         // On lines of its own: it may end in a comment.
-        let series = self.ask(format!("count by ({}) (\n{}\n)", self.labels(), rule.value)).await?;
+        let asked = self.ask(format!("count by ({}) (\n{}\n)", self.labels(), rule.value)).await;
+        let Some(series) = self.unless_refused(&named, "`value`", asked)? else { return Ok(()) };
         if series.is_empty() {
             self.tell(Level::Warning, &named, "`value` gives nothing now".to_owned());
         }
@@ -156,7 +217,7 @@ impl<S: Server> Desk<'_, S> {
         Ok(())
     }
 
-    /// Whether a selector selects what it is to; `false`: it selects nothing.
+    /// Whether a selector selects what it is to; `false`: it selects nothing, or that is not known.
     async fn selector(
         &mut self,
         named: &Named<'_>,
@@ -165,8 +226,11 @@ impl<S: Server> Desk<'_, S> {
         kind: Kind,
     ) -> Result<bool, MetricError> {
         let labels = self.labels();
-        let series =
-            self.ask(format!("count by ({labels}) (last_over_time({selector}[{PAST}]))")).await?;
+        let asked =
+            self.ask(format!("count by ({labels}) (last_over_time({selector}[{PAST}]))")).await;
+        let Some(series) = self.unless_refused(named, &format!("`{key}`"), asked)? else {
+            return Ok(false);
+        };
         if series.is_empty() {
             let nothing = format!("`{key}`: no series of `{selector}` in the last {PAST}");
             let (level, why) = match kind {
@@ -186,7 +250,8 @@ impl<S: Server> Desk<'_, S> {
             return Ok(false);
         }
         self.labels_carried(named, key, &series);
-        self.type_fits(named, key, selector, kind).await?;
+        let asked = self.type_fits(named, key, selector, kind).await;
+        self.unless_refused(named, &format!("`{key}`: whether it is a {}", kind.name()), asked)?;
         Ok(true)
     }
 
@@ -284,90 +349,6 @@ impl<S: Server> Desk<'_, S> {
         Ok(())
     }
 
-    /// What the rule would do to this traffic, fleet by fleet.
-    async fn traffic(
-        &mut self,
-        named: &Named<'_>,
-        group: &Group,
-        rule: &SessionRule,
-        threshold_log10: f64,
-    ) -> Result<(), MetricError> {
-        let (labels, seconds) = (self.labels(), self.fleet.history.as_secs());
-        let grown =
-            |selector: &str| format!("sum by ({labels}) (increase({selector}[{seconds}s]))");
-        let started = self.ask(grown(&rule.started)).await?;
-        let failed = self.ask(grown(&rule.failed)).await?;
-        // A fleet younger than the history did what it did in less time.
-        let by = self.fleet.by.join(", ");
-        let minutes = format!("(group by ({by}) ({}))[{seconds}s:1m]", rule.started);
-        let minutes = self.ask(format!("count_over_time({minutes})")).await?;
-        if !started.iter().any(|series| value(series) > 0.0) {
-            let past = self.past();
-            let nothing = format!("no session was started in the last {past}");
-            self.tell(Level::Warning, named, nothing);
-        }
-        for fleet in &minutes {
-            let of_fleet = |series: &&Series| {
-                fleet.labels.iter().all(|(name, value)| series.labels.get(name) == Some(value))
-            };
-            let of_fleet: Vec<&Series> = started.iter().filter(of_fleet).collect();
-            // The one that carries the fleet.
-            let busiest = of_fleet.iter().max_by(|a, b| value(a).total_cmp(&value(b)));
-            let Some(busiest) = busiest.filter(|busiest| value(busiest) > 0.0) else { continue };
-            let in_all: f64 = of_fleet.iter().map(|series| value(series)).sum();
-            let of_busiest = failed.iter().find(|series| series.labels == busiest.labels);
-            let facts = traffic::Facts {
-                started: value(busiest),
-                failed: of_busiest.map_or(0.0, value),
-                rate: in_all / (60.0 * value(fleet)).min(self.fleet.history.as_secs_f64()),
-            };
-            let whose = whose(&busiest.labels, &self.fleet.version_label);
-            if self.ceiling_fits(named, rule, &facts, &whose) {
-                let told = traffic::told(self.fleet, group, rule, &facts, threshold_log10);
-                self.tell(told.0, named, format!("{whose}: {}", told.1));
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the baseline itself keeps below the ceiling.
-    fn ceiling_fits(
-        &mut self,
-        named: &Named<'_>,
-        rule: &SessionRule,
-        facts: &traffic::Facts,
-        whose: &str,
-    ) -> bool {
-        let Some(ceiling) = rule.ceiling else { return true };
-        let share = facts.failed / facts.started;
-        let (percent, past) = (100.0 * share, self.past());
-        let of = format!("{whose}: failed {percent:.2}% of its sessions in the last {past}");
-        if share >= ceiling.get() {
-            self.tell(
-                Level::Error,
-                named,
-                format!(
-                    "{of}, above the ceiling of {ceiling}: every version would be rolled back; \
-                     raise `ceiling`, or leave it out and use `tolerance`"
-                ),
-            );
-            return false;
-        }
-        if share > ceiling.get() / 1.5 {
-            let close = format!(
-                "{of}, close to the ceiling of {ceiling}: a version as good as this one may come \
-                 to be rolled back on a bad day; raise `ceiling`, or use `tolerance` alone"
-            );
-            self.tell(Level::Warning, named, close);
-        }
-        true
-    }
-
-    /// The history's length as the config writes it.
-    fn past(&self) -> String {
-        humantime::format_duration(self.fleet.history).to_string().replace(' ', "")
-    }
-
     fn named<'r>(&self, group: &'r Group, rule: &str) -> Named<'r> {
         let context = format!("fleet {}, {}", self.fleet.name, rule_name(group, rule));
         Named { file: &group.file, context }
@@ -400,14 +381,6 @@ struct Named<'r> {
     file: &'r str,
     /// The fleet and, of a rule, `group/rule`.
     context: String,
-}
-
-/// A version and, where there are several, its fleet: `v1`, `region=eu v1`.
-fn whose(labels: &BTreeMap<String, String>, version_label: &str) -> String {
-    let fleet = labels.iter().filter(|(name, _)| *name != version_label);
-    let mut words: Vec<String> = fleet.map(|(name, value)| format!("{name}={value}")).collect();
-    words.extend(labels.get(version_label).cloned());
-    words.join(" ")
 }
 
 fn value(series: &Series) -> f64 {

@@ -1,3 +1,6 @@
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
+
 use super::*;
 use crate::ports::metrics::{MetricError, MetricSource, RangeQuery, Series};
 
@@ -99,7 +102,50 @@ async fn problems_are_annotations_and_objects_too() {
     assert_eq!(json["findings"][0]["message"], "expected at least one fleet");
     let (code, out) = check_as("rollbackd.example.yml", Format::Json).await;
     let json: serde_json::Value = serde_json::from_str(&out).unwrap();
-    assert_eq!((code, &json), (0, &serde_json::json!({ "ok": true, "findings": [] })));
+    let good = serde_json::json!({ "ok": true, "partial": false, "findings": [] });
+    assert_eq!((code, &json), (0, &good));
+}
+
+/// Knows no series, and answers no more after so many questions.
+struct Dying {
+    left: AtomicUsize,
+}
+
+impl Server for Dying {
+    async fn metric_type(&self, _: &str) -> Option<String> {
+        None
+    }
+}
+
+impl MetricSource for Dying {
+    async fn range(&self, _: RangeQuery) -> Result<Vec<Series>, MetricError> {
+        let left = self.left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1));
+        let gone =
+            |_| MetricError::Unreachable { url: "http://gone".into(), reason: "away".into() };
+        left.map(|_| Vec::new()).map_err(gone)
+    }
+}
+
+#[tokio::test]
+async fn what_was_found_before_prometheus_died_is_printed_and_not_called_the_whole() {
+    let check = async |questions, format| {
+        let config = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("rollbackd.example.yml");
+        let args = Args { config, online: true, format };
+        let dying = |_: &ServerConfig| Ok(Dying { left: AtomicUsize::new(questions) });
+        let mut out = Vec::new();
+        let error = run(&args, dying, Timestamp::default(), &mut out).await.unwrap_err();
+        assert_eq!(error.to_string(), "http://gone did not answer: away");
+        String::from_utf8(out).unwrap()
+    };
+    let out = check(1, Format::Text).await;
+    assert!(out.contains("`workers`: no series of "), "{out}");
+    assert_eq!(out.lines().count(), 1, "no verdict on the whole: {out}");
+    let json = |out: &str| serde_json::from_str::<serde_json::Value>(out).unwrap();
+    let none = serde_json::json!({ "ok": false, "partial": true, "findings": [] });
+    assert_eq!(json(&check(0, Format::Json).await), none);
+    let one = json(&check(1, Format::Json).await);
+    assert_eq!((&one["partial"], one["findings"].as_array().unwrap().len()), (&true.into(), 1));
+    assert!(check(1, Format::Github).await.starts_with("::error file="));
 }
 
 #[test]
