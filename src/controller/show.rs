@@ -125,6 +125,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
                 started_at: rfc3339(rollout.started_at),
                 observe_until: rfc3339(rollout.observe_until),
                 held: told.and_then(Decision::ground).map(|ground| ground.reason.to_owned()),
+                held_rule: told.and_then(Decision::ground).and_then(|ground| ground.rule.clone()),
                 counted_until: counted_until(fleet, rollout).map(rfc3339),
                 decision: told.map_or("wait", Decision::name).to_owned(),
                 verdicts: verdicts(fleet, rollout, groups, threshold),

@@ -139,12 +139,12 @@ fn of_rollout(fleet: &FleetView, rollout: &RolloutView, rules: &[RuleView]) -> O
     if let Some(slice) = slice.filter(|_| mends) {
         alert = alert.of_slice(slice);
     }
-    let worst = worst_rule(rollout);
-    let rule = worst.and_then(|id| rules.iter().find(|rule| rule_id(rule) == id));
+    let decides = rollout.held_rule.as_deref();
+    let rule = decides.and_then(|id| rules.iter().find(|rule| rule_id(rule) == id));
     // The rule's words are about a version that fails as a whole; here they would hide what to do.
     let ours = if mends { &["summary"][..] } else { &[] };
-    alert = alert.of_rule(rule, ours, |placeholder| figure(fleet, rollout, worst, placeholder));
-    Some(match worst {
+    alert = alert.of_rule(rule, ours, |placeholder| figure(fleet, rollout, decides, placeholder));
+    Some(match decides {
         Some(id) => alert.label("rule", id),
         None => alert,
     })
@@ -161,21 +161,6 @@ fn slice_name(slice: &NarrowView) -> String {
 
 fn rule_id(rule: &RuleView) -> String {
     format!("{}/{}", rule.group, rule.name)
-}
-
-/// The rule a rollout's annotations come from: the one that its decision rests on, else the one
-/// with the most evidence.
-fn worst_rule(rollout: &RolloutView) -> Option<&str> {
-    let evidence = |log10: Option<f64>| log10.unwrap_or(f64::NEG_INFINITY);
-    let over = rollout.values.iter().find(|v| matches!(v.verdict.as_str(), "over" | "regressed"));
-    let convicting = rollout.verdicts.iter().max_by(|a, b| {
-        let of = |v: &crate::ports::view::VerdictView| {
-            evidence(v.baseline_log10).max(evidence(v.ceiling_log10))
-        };
-        of(a).total_cmp(&of(b))
-    });
-    let strong = convicting.filter(|v| v.verdict == "regressed" || over.is_none());
-    strong.map(|v| v.rule.as_str()).or_else(|| over.map(|v| v.rule.as_str()))
 }
 
 /// What an annotation's placeholder stands for.
@@ -249,11 +234,12 @@ impl Board {
         let mut news = false;
         let mut current = BTreeMap::new();
         for alert in alerts {
-            let before = self.shown.remove(&alert.labels).filter(|shown| shown.ended.is_none());
+            let labels = self.known_as(alert.labels);
+            let before = self.shown.remove(&labels).filter(|shown| shown.ended.is_none());
             news |= before.as_ref().is_none_or(|shown| shown.annotations != alert.annotations);
             let since = before.map_or(alert.starts_at.unwrap_or(now), |shown| shown.since);
             let shown = Shown { annotations: alert.annotations, since, ended: None };
-            current.insert(alert.labels, shown);
+            current.insert(labels, shown);
         }
         for (labels, mut shown) in std::mem::take(&mut self.shown) {
             news |= shown.ended.is_none();
@@ -264,6 +250,15 @@ impl Board {
         }
         self.shown = current;
         news
+    }
+
+    /// An alert that is up keeps the rule it began with, whichever decides now: with other labels
+    /// it would be another alert, and people would be told of an end that is none.
+    fn known_as(&self, labels: Labels) -> Labels {
+        let same = |known: &Labels| but_rule(known).eq(but_rule(&labels));
+        let up = self.shown.iter().filter(|(_, shown)| shown.ended.is_none());
+        let known = up.map(|(known, _)| known).find(|known| same(known)).cloned();
+        known.unwrap_or(labels)
     }
 
     /// Whether there is nothing to tell.
@@ -285,6 +280,10 @@ impl Board {
         };
         Value::Array(self.shown.iter().map(alert).collect()).to_string().into_bytes()
     }
+}
+
+fn but_rule(labels: &Labels) -> impl Iterator<Item = (&&'static str, &String)> {
+    labels.iter().filter(|(name, _)| **name != "rule")
 }
 
 #[cfg(test)]

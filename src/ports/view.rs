@@ -169,6 +169,8 @@ pub struct RolloutView {
     /// What was last decided instead of waiting, promoting or rolling back: why it is held, or
     /// what a person must do. None while it is watched.
     pub held: Option<String>,
+    /// The rule that `held` rests on, `group/rule`; none where it is not one rule's word.
+    pub held_rule: Option<String>,
     /// Up to when every rule has counted, RFC 3339; none before the first tick.
     pub counted_until: Option<String>,
     /// `escalate` or `hold` where it is held; else `wait`.

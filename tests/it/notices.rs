@@ -70,3 +70,20 @@ async fn notices_that_nobody_takes_hold_no_rollback_up_and_are_told_later() {
     let said = log.matches("notices are not taken; trying again").count();
     assert!((1..=2).contains(&said), "once for each receiver: {log}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alert_on_an_escalation_names_the_rule_that_the_decision_rests_on() {
+    let receivers = Receivers::default();
+    receivers.well.store(true, Ordering::SeqCst);
+    let further = json!({ "alertmanager": { "url": receivers.start().await } });
+    let further = further.as_object().unwrap().clone();
+    let setup = Setup { mode: "observe", further, ..Setup::default() };
+    let fleet = Synthetic::serving_on_v1(setup).await;
+    fleet.add("v2", 0.5).await;
+    let alert = wait_for("an escalation", Duration::from_mins(2), || async {
+        let told = receivers.told.lock().unwrap();
+        told.iter().find(|alert| alert["labels"]["alertname"] == "RolloutEscalated").cloned()
+    })
+    .await;
+    assert_eq!(alert["labels"]["rule"], "sessions/SessionsFailing", "{alert:#}");
+}

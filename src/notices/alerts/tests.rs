@@ -92,6 +92,7 @@ fn a_rules_annotations_are_filled_in_and_overrule_ours() {
         baseline: Some("v1".to_owned()),
         decision: "escalate".to_owned(),
         held: Some("would roll back; the mode is observe".to_owned()),
+        held_rule: Some("sessions/Failing".to_owned()),
         verdicts: vec![verdict],
         ..RolloutView::default()
     });
@@ -133,6 +134,7 @@ fn a_slice_that_fails_alone_is_named_and_to_be_mended_whatever_the_rule_says() {
         candidate: "v2".to_owned(),
         decision: "fix_forward".to_owned(),
         held: Some("one slice fails more than allowed".to_owned()),
+        held_rule: Some("sessions/Failing".to_owned()),
         verdicts: vec![verdict],
         narrow: Some(narrow),
         ..RolloutView::default()
@@ -152,6 +154,60 @@ fn a_slice_that_fails_alone_is_named_and_to_be_mended_whatever_the_rule_says() {
         assert_eq!(alert.annotations[name], want, "{name}");
     }
     assert_eq!(alert.annotations.len(), wants.len());
+}
+
+/// v2 is escalated by one of two rules, of which `Loud` has more evidence.
+fn escalated_by(held_rule: Option<&str>) -> View {
+    let mut view = view();
+    let own = |name| rule(name, &[("runbook_url", name), ("summary", "{{ratio}}")]);
+    view.rules = [own("Quiet"), own("Loud")].into();
+    let verdict = |rule: &str, failed, log10| VerdictView {
+        rule: rule.to_owned(),
+        verdict: "regressed".to_owned(),
+        baseline_log10: Some(log10),
+        started: 100,
+        failed,
+        ..VerdictView::default()
+    };
+    fleet(&mut view).rollouts.push(RolloutView {
+        candidate: "v2".to_owned(),
+        decision: "escalate".to_owned(),
+        held_rule: held_rule.map(ToOwned::to_owned),
+        verdicts: vec![verdict("sessions/Quiet", 10, 5.0), verdict("sessions/Loud", 20, 9.0)],
+        ..RolloutView::default()
+    });
+    view
+}
+
+#[test]
+fn an_alerts_annotations_are_those_of_the_rule_that_decides() {
+    let [alert] = &alerts(&escalated_by(Some("sessions/Quiet")), at(0))[..] else { panic!() };
+    assert_eq!(alert.labels["rule"], "sessions/Quiet");
+    assert_eq!(alert.annotations["runbook_url"], "Quiet");
+    assert_eq!(alert.annotations["summary"], "10.0%");
+
+    let [alert] = &alerts(&escalated_by(None), at(0))[..] else { panic!() };
+    assert!(!alert.labels.contains_key("rule"), "it is not one rule's word");
+    assert_eq!(alert.annotations["summary"], "v2 of voice needs a person");
+}
+
+#[test]
+fn another_rule_that_takes_over_ends_no_alert_and_begins_none() {
+    let mut board = Board::default();
+    let mut rules = |decides, now| -> Vec<(String, String)> {
+        board.update(alerts(&escalated_by(decides), at(now)), at(now));
+        let alerts: Vec<Value> = serde_json::from_slice(&board.payload(at(now))).unwrap();
+        let text = |alert: &Value, at: &str| {
+            alert.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
+        let both = |a: &Value| (text(a, "/labels/rule"), text(a, "/annotations/runbook_url"));
+        alerts.iter().map(both).collect()
+    };
+    let want = |rule: &str, runbook: &str| vec![(rule.to_owned(), runbook.to_owned())];
+    let (quiet, loud) = (Some("sessions/Quiet"), Some("sessions/Loud"));
+    assert_eq!(rules(quiet, 100), want("sessions/Quiet", "Quiet"));
+    assert_eq!(rules(loud, 115), want("sessions/Quiet", "Loud"));
+    assert_eq!(rules(None, 130), want("sessions/Quiet", ""));
 }
 
 #[test]
