@@ -163,20 +163,39 @@ pub async fn status(args: &StatusArgs, out: &mut impl Write) -> Result<u8, Comma
         let (regressed, all) = (&breaker["regressed"], &breaker["fleets"]);
         writeln!(out, "breaker open: {regressed} of {all} fleets regress at once")?;
     }
-    let (_, rollbacks) = ask(&args.server, "/api/v1/rollbacks", None).await?;
     let one = std::slice::from_ref(&fleets);
     let fleets = fleets["fleets"].as_array().map_or(one, Vec::as_slice);
     if fleets.is_empty() {
         writeln!(out, "no fleet has been seen yet")?;
     }
     for fleet in fleets {
-        write!(out, "{}", page(fleet, &rollbacks["rollbacks"]))?;
+        let under_way = under_way(&args.server, fleet).await?;
+        write!(out, "{}", page(fleet, under_way.as_deref()))?;
     }
     Ok(EXIT_OK)
 }
 
-/// A fleet's paragraph.
-fn page(fleet: &Value, rollbacks: &Value) -> String {
+/// The line on a fleet's rollback, if there is one.
+async fn under_way(server: &Server, fleet: &Value) -> Result<Option<String>, CommandError> {
+    let Some(id) = fleet["rollback"].as_str() else { return Ok(None) };
+    let path = format!("/api/v1/rollbacks/{}", escaped(id));
+    let (done, rollback) = ask(server, &path, None).await?;
+    Ok(Some(if done {
+        format!(
+            "rolling back {} to {}: {}; {} workers and {} sessions left on it",
+            text(&rollback, "from_version"),
+            text(&rollback, "version"),
+            text(&rollback, "state"),
+            rollback["bad_workers"],
+            rollback["bad_live"],
+        )
+    } else {
+        format!("rolling back, {id}: no more is told: {}", text(&rollback, "detail"))
+    }))
+}
+
+/// A fleet's paragraph, with the line on its rollback.
+fn page(fleet: &Value, under_way: Option<&str>) -> String {
     let paused = match fleet["paused_until"].as_str() {
         _ if fleet["paused"] != true => String::new(),
         Some(until) => format!(", paused until {until}"),
@@ -237,17 +256,7 @@ fn page(fleet: &Value, rollbacks: &Value) -> String {
             lines.push(format!("  {rule}: {verdict}, {found}{escalate}{rollback}"));
         }
     }
-    let under_way = list(rollbacks).into_iter().find(|r| r["id"] == fleet["rollback"]);
-    if let Some(rollback) = under_way {
-        lines.push(format!(
-            "rolling back {} to {}: {}; {} workers and {} sessions left on it",
-            text(&rollback, "from_version"),
-            text(&rollback, "version"),
-            text(&rollback, "state"),
-            rollback["bad_workers"],
-            rollback["bad_live"],
-        ));
-    }
+    lines.extend(under_way.map(ToOwned::to_owned));
     lines.join("\n  ") + "\n"
 }
 
@@ -266,6 +275,12 @@ pub(super) fn escaped(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use axum::extract::Path;
+    use axum::http::StatusCode;
+    use axum::routing::get;
+    use axum::{Json, Router};
+    use tokio::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -288,9 +303,8 @@ mod tests {
                 {"rule": "q/Cost", "verdict": "no_data", "value": null, "escalate_above": 1.0}]}],
             "rollback": "voice-7",
         });
-        let rollbacks = json!([{"id": "voice-7", "from_version": "v2", "version": "v1",
-            "state": "draining", "bad_workers": 1, "bad_live": 4.0}]);
-        insta::assert_snapshot!(page(&fleet, &rollbacks), @r"
+        let under_way = "rolling back v2 to v1: draining";
+        insta::assert_snapshot!(page(&fleet, Some(under_way)), @r"
         voice  mode approve, paused until resumed, last good v1
           no way back: not running, and nothing has checked that it could be started
           holding: no worker of this fleet is seen
@@ -301,7 +315,42 @@ mod tests {
             fix forward: tenant acme has 100% of the excess in 20% of the sessions
             q/Slow: over, 2.5, escalate_above 1.5, rollback_above 6
             q/Cost: no_data, no value, escalate_above 1
+          rolling back v2 to v1: draining
+        ");
+    }
+
+    /// An API with two fleets that are rolled back, one of which by a rollback it does not tell.
+    async fn two_fleets() -> Server {
+        let fleet = |name, id| json!({ "fleet": name, "mode": "observe", "rollback": id });
+        let fleets = json!({ "fleets": [fleet("a", "a/1007"), fleet("b", "b-1")] });
+        let rollback = |path: Path<String>| async move {
+            if path.0 != "a/1007" {
+                let problem = json!({ "detail": "there is no rollback `b-1`" });
+                return (StatusCode::NOT_FOUND, Json(problem));
+            }
+            let told = json!({ "id": "a/1007", "from_version": "v2", "version": "v1",
+                "state": "draining", "bad_workers": 1, "bad_live": 4.0 });
+            (StatusCode::OK, Json(told))
+        };
+        let app = Router::new()
+            .route("/api/v1/fleets", get(async move || Json(fleets)))
+            .route("/api/v1/rollbacks/{id}", get(rollback));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        Server { url, ..Server::default() }
+    }
+
+    #[tokio::test]
+    async fn a_rollback_is_asked_for_by_its_id_and_shown_among_however_many() {
+        let args = StatusArgs { fleet: None, server: two_fleets().await, json: false };
+        let mut out = Vec::new();
+        assert_eq!(status(&args, &mut out).await.unwrap(), EXIT_OK);
+        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r"
+        a  mode observe, last good none
           rolling back v2 to v1: draining; 1 workers and 4.0 sessions left on it
+        b  mode observe, last good none
+          rolling back, b-1: no more is told: there is no rollback `b-1`
         ");
     }
 
