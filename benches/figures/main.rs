@@ -12,6 +12,7 @@
 
 mod backtest;
 mod evidence;
+mod judge;
 mod page;
 mod process;
 mod scripted;
@@ -50,12 +51,13 @@ fn millis(time: Duration) -> String {
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
-    let all: [(&str, Measure); 7] = [
+    let all: [(&str, Measure); 8] = [
         ("evidence", evidence::figures),
         ("tick", tick::figures),
         ("webhook", webhook::figures),
         ("process", process::figures),
         ("backtest", backtest::figures),
+        ("judge", judge::figures),
         ("streams", streams::figures),
         ("page", page::figures),
     ];
