@@ -105,7 +105,8 @@ pub fn alerts(view: &View, now: Timestamp) -> Vec<Alert> {
             found.extend(of_rollout(fleet, rollout, &view.rules));
         }
     }
-    found.extend(view.rollbacks.iter().filter_map(|rollback| of_rollback(rollback, now)));
+    let told = |rollback| Some(with_rule(of_rollback(rollback, now)?, rollback, view));
+    found.extend(view.rollbacks.iter().filter_map(told));
     found
 }
 
@@ -140,7 +141,7 @@ fn of_rollout(fleet: &FleetView, rollout: &RolloutView, rules: &[RuleView]) -> O
         alert = alert.of_slice(slice);
     }
     let decides = rollout.held_rule.as_deref();
-    let rule = decides.and_then(|id| rules.iter().find(|rule| rule_id(rule) == id));
+    let rule = decides.and_then(|id| rules_of(name, rules).find(|rule| rule_id(rule) == id));
     // The rule's words are about a version that fails as a whole; here they would hide what to do.
     let ours = if mends { &["summary"][..] } else { &[] };
     alert = alert.of_rule(rule, ours, |placeholder| figure(fleet, rollout, decides, placeholder));
@@ -157,6 +158,11 @@ fn fix_forward(slice: Option<&NarrowView>) -> String {
 
 fn slice_name(slice: &NarrowView) -> String {
     format!("{}={:?}", slice.label, slice.value)
+}
+
+/// The rules of a fleet's entry, which may be split into several fleets: `entry:value`.
+fn rules_of<'v>(fleet: &'v str, rules: &'v [RuleView]) -> impl Iterator<Item = &'v RuleView> {
+    rules.iter().filter(|rule| fleet.split(':').next() == Some(rule.fleet.as_str()))
 }
 
 fn rule_id(rule: &RuleView) -> String {
@@ -212,6 +218,31 @@ fn of_rollback(rollback: &RollbackView, now: Timestamp) -> Option<Alert> {
     let alert = Alert::new(name, severity, fleet, text).label("version", from);
     let alert = alert.label("rollback", &rollback.id).describe(&rollback.reason);
     Some(alert.since(rollback.finished_at.as_deref().unwrap_or(&rollback.started_at)))
+}
+
+/// Adds what the rule that decided on a rollback says beside its summary and description: those
+/// are about the candidate as it was then, and ours about how far the rollback has come.
+fn with_rule(alert: Alert, rollback: &RollbackView, view: &View) -> Alert {
+    let Some(fleet) = view.fleets.get(&rollback.fleet) else { return alert };
+    let rule = rule_of(rollback, &view.rules);
+    let id = rule.map(rule_id);
+    let of_it = |judged: &&RolloutView| judged.candidate == rollback.from_version;
+    let unknown =
+        RolloutView { candidate: rollback.from_version.clone(), ..RolloutView::default() };
+    let judged = fleet.judged.as_deref().filter(of_it).unwrap_or(&unknown);
+    let ours = ["summary", "description"];
+    alert.of_rule(rule, &ours, |placeholder| figure(fleet, judged, id.as_deref(), placeholder))
+}
+
+/// The rule that decided on a rollback. Its reason, which outlives a restart, names it as in
+/// `fails more than allowed (SessionsFailing): …`; none where two in force have that name.
+fn rule_of<'v>(rollback: &'v RollbackView, rules: &'v [RuleView]) -> Option<&'v RuleView> {
+    let (_, named) = rollback.reason.split_once(" (")?;
+    let is_named = |rule: &&RuleView| {
+        named.strip_prefix(rule.name.as_str()).is_some_and(|rest| rest.starts_with("): "))
+    };
+    let mut found = rules_of(&rollback.fleet, rules).filter(is_named);
+    found.next().filter(|_| found.next().is_none())
 }
 
 /// What Alertmanager was told, so that it is also told of the end.

@@ -61,11 +61,14 @@ async fn notices_that_nobody_takes_hold_no_rollback_up_and_are_told_later() {
     assert!(records.all(|record| record["event"] != "notice.delivered"));
 
     receivers.well.store(true, Ordering::SeqCst);
-    wait_for("the end of the rollback", Duration::from_mins(2), || async {
+    let alert = wait_for("the end of the rollback", Duration::from_mins(2), || async {
         let told = receivers.told.lock().unwrap();
-        told.iter().any(|alert| alert["labels"]["alertname"] == "RollbackEnded").then_some(())
+        told.iter().find(|alert| alert["labels"]["alertname"] == "RollbackEnded").cloned()
     })
     .await;
+    // The rule is found by the rollback's reason.
+    let runbook = &alert["annotations"]["runbook_url"];
+    assert_eq!(runbook, "https://runbooks.example.org/voice/v2", "{alert:#}");
     let log = std::fs::read_to_string(fleet.path("log")).unwrap();
     let said = log.matches("notices are not taken; trying again").count();
     assert!((1..=2).contains(&said), "once for each receiver: {log}");

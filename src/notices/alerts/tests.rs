@@ -107,6 +107,7 @@ fn rule(name: &str, annotations: &[(&str, &str)]) -> RuleView {
     let annotations = annotations.iter().map(|(name, text)| (name.to_string(), text.to_string()));
     RuleView {
         group: "sessions".to_owned(),
+        fleet: "voice".to_owned(),
         name: name.to_owned(),
         annotations: annotations.collect(),
         ..RuleView::default()
@@ -189,6 +190,56 @@ fn an_alerts_annotations_are_those_of_the_rule_that_decides() {
     let [alert] = &alerts(&escalated_by(None), at(0))[..] else { panic!() };
     assert!(!alert.labels.contains_key("rule"), "it is not one rule's word");
     assert_eq!(alert.annotations["summary"], "v2 of voice needs a person");
+}
+
+#[test]
+fn a_rule_of_the_same_name_for_another_fleet_is_another_one() {
+    let mut view = escalated_by(Some("sessions/Quiet"));
+    let other = rule("Quiet", &[("runbook_url", "another")]);
+    let other = RuleView { fleet: "chat".to_owned(), ..other };
+    view.rules = [&[other], &view.rules[..]].concat().into();
+    let [alert] = &alerts(&view, at(0))[..] else { panic!() };
+    assert_eq!(alert.annotations["runbook_url"], "Quiet");
+}
+
+#[test]
+fn a_rollback_has_the_runbook_of_the_rule_that_decided_and_a_summary_of_its_own() {
+    let own = |name| rule(name, &[("runbook_url", "{{version}}: {{ratio}}"), ("summary", name)]);
+    let by = |reason: &str, fleet_name: &str, names: &[&'static str], known: bool| {
+        let mut view = view();
+        view.rules = names.iter().copied().map(own).collect();
+        let mut of_it = view.fleets["voice"].clone();
+        of_it.fleet = fleet_name.to_owned();
+        let verdict = VerdictView {
+            rule: "sessions/Failing".to_owned(),
+            started: 100,
+            failed: 30,
+            ..VerdictView::default()
+        };
+        let candidate = if known { "v2" } else { "v0" }.to_owned();
+        let verdicts = vec![verdict];
+        of_it.judged = Some(RolloutView { candidate, verdicts, ..RolloutView::default() }.into());
+        view.fleets.insert(fleet_name.to_owned(), of_it);
+        view.rollbacks.push(RollbackView {
+            fleet: fleet_name.to_owned(),
+            reason: reason.to_owned(),
+            ..rollback("draining", None)
+        });
+        let [alert] = &alerts(&view, at(200))[..] else { panic!() };
+        let ours = format!("{fleet_name} is being rolled back from v2 to v1");
+        assert_eq!(alert.annotations["summary"], ours);
+        assert_eq!(alert.annotations["description"], reason);
+        alert.annotations.get("runbook_url").cloned()
+    };
+    let sentence = "fails more than allowed (Failing): 30 of 100 sessions of v2 failed";
+    let known = Some("v2: 30.0%".to_owned());
+    let both = ["Failing", "FailingToo"];
+    assert_eq!(by(sentence, "voice", &both, true), known);
+    assert_eq!(by(sentence, "voice:eu", &both, true), known, "one of an entry's fleets");
+    assert_eq!(by(sentence, "voice", &both, false), Some("v2: ".to_owned()), "after a restart");
+    assert_eq!(by(sentence, "chat", &both, true), None, "another fleet's rules");
+    assert_eq!(by(sentence, "voice", &["Failing", "Failing"], true), None, "which of them?");
+    assert_eq!(by("on the word of anna: Failing", "voice", &both, true), None, "a person's word");
 }
 
 #[test]

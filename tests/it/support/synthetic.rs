@@ -307,6 +307,7 @@ fn write_config(directory: &Path, address: SocketAddr, prometheus: &str, setup: 
         "live": "sessions_live",
         "ceiling": "5%",
         "tolerance": "1.5x",
+        "annotations": { "runbook_url": "https://runbooks.example.org/{{fleet}}/{{version}}" },
     });
     let group =
         json!({ "name": "sessions", "fleet": "voice", "interval": "1s", "regressions": [rule] });
