@@ -99,6 +99,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
         if let Some(order) = order {
             draft.actor.clone_from(&order.actor);
             draft.extra.insert("reason".to_owned(), order.reason.as_str().into());
+            draft.extra.insert("actor_proven".to_owned(), order.actor_proven.into());
         }
         drafts.push(draft);
         if !self.append(drafts).await? {

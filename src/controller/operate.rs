@@ -222,6 +222,7 @@ fn word(order: &Order, event: &str, bad: &Version, at: Timestamp) -> Draft {
     let mut extra = Map::new();
     extra.insert("fleet".to_owned(), order.fleet.as_str().into());
     extra.insert("reason".to_owned(), order.reason.as_str().into());
+    extra.insert("actor_proven".to_owned(), order.actor_proven.into());
     Draft {
         at,
         event: event.to_owned(),

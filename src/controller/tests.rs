@@ -433,7 +433,7 @@ async fn a_start_that_brought_up_nothing_in_time_is_stuck_and_asked_for_again() 
 
 fn order(act: Act) -> Order {
     let (actor, reason) = ("ada".to_owned(), "a test".to_owned());
-    Order { fleet: "voice".to_owned(), act, actor, reason }
+    Order { fleet: "voice".to_owned(), act, actor, actor_proven: true, reason }
 }
 
 impl Stage {

@@ -181,7 +181,7 @@ fn order(
         ("resume", _) => Act::Resume,
         _ => Act::Abandon,
     };
-    Ok(Order { fleet, act, actor, reason })
+    Ok(Order { fleet, act, actor, actor_proven: caller.name.is_some(), reason })
 }
 
 fn version_named(field: &str, text: Option<&str>) -> Result<Option<Version>, Problem> {
@@ -259,11 +259,12 @@ mod tests {
         let controller = async {
             let Some(Message::Order(order, reply)) = inbox.recv().await else { panic!() };
             reply.send(Ok("paused".to_owned())).unwrap();
-            order.actor
+            order
         };
         let headers = [JSON, by_ada];
-        let (answer, actor) = tokio::join!(bench.send("POST", PAUSE, &headers, body), controller);
-        assert_eq!((actor.as_str(), &answer.json()["actor"]), ("ada", &"ada".into()));
+        let (answer, order) = tokio::join!(bench.send("POST", PAUSE, &headers, body), controller);
+        assert_eq!((order.actor.as_str(), &answer.json()["actor"]), ("ada", &"ada".into()));
+        assert!(order.actor_proven);
     }
 
     #[tokio::test]

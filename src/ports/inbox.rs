@@ -48,6 +48,8 @@ pub struct Order {
     pub act: Act,
     /// Who says so.
     pub actor: String,
+    /// Whether credentials proved that name; else it is the caller's word.
+    pub actor_proven: bool,
     /// Why.
     pub reason: String,
 }

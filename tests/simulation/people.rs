@@ -94,7 +94,8 @@ fn operate(sim: &mut Sim, fleet: usize, inbox: &mpsc::Sender<Message>, waiting: 
     let actor = format!("operator-{}-{fleet}", sim.second);
     sim.say(|| format!("{actor} on {name}: {act:?}"));
     let (reply, answer) = oneshot::channel();
-    let order = Order { fleet: name, act, actor: actor.clone(), reason: "simulated".to_owned() };
+    let (actor_proven, reason) = (false, "simulated".to_owned());
+    let order = Order { fleet: name, act, actor: actor.clone(), actor_proven, reason };
     if inbox.try_send(Message::Order(order, reply)).is_ok() {
         waiting.push((actor, answer));
     }

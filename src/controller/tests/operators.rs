@@ -122,6 +122,7 @@ async fn a_person_can_roll_back_a_healthy_version_end_that_and_allow_it_again() 
     stage.say(Act::Abandon).await.unwrap();
     let record = stage.last_record();
     assert_eq!((record.event.as_str(), record.actor.as_str()), ("rollback.abandoned", "ada"));
+    assert_eq!(record.extra["actor_proven"], true);
     assert_eq!(
         stage.say(Act::Abandon).await,
         Err(Refusal::Conflict("no rollback is under way".into()))
