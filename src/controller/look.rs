@@ -7,6 +7,7 @@ use std::time::Duration;
 use tracing::warn;
 
 use crate::config::FleetConfig;
+use crate::domain::fleet::entry_of;
 use crate::domain::time::Timestamp;
 use crate::evaluate::observed::{self, GroupWatch};
 use crate::evaluate::plan::{self, GroupPlan, Plan, Span};
@@ -181,7 +182,7 @@ impl<S: MetricSource, P: Platform, L: Ledger> Controller<S, P, L> {
 
 /// Whether a fleet is one of an entry's.
 pub(super) fn belongs(name: &str, entry: &Entry) -> bool {
-    name.split(':').next() == Some(entry.config.name.as_str())
+    entry_of(name) == entry.config.name.as_str()
 }
 
 /// Whether an alert may speak of an entry's fleets: nothing in it says otherwise.

@@ -51,6 +51,12 @@ pub struct FleetId {
     pub by: Vec<String>,
 }
 
+/// The config entry of a fleet, by the name a [`FleetId`] writes: `voice` of `voice:eu`.
+#[must_use]
+pub fn entry_of(fleet: &str) -> &str {
+    fleet.split_once(':').map_or(fleet, |(entry, _)| entry)
+}
+
 impl fmt::Display for FleetId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.name.fmt(f)?;
@@ -72,6 +78,14 @@ impl fmt::Display for FleetId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fleets_entry_is_what_comes_before_its_labels() {
+        for fleet in ["voice", "voice:eu", "voice:eu:a%3Ab"] {
+            assert_eq!(entry_of(fleet), "voice");
+        }
+        assert_eq!((entry_of(""), entry_of(":eu")), ("", ""));
+    }
 
     #[test]
     fn fleets_with_awkward_label_values_keep_names_of_their_own() {

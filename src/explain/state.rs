@@ -3,6 +3,7 @@
 use super::words::{clock, counted, span, until};
 use super::{About, many, rule};
 use crate::domain::comeback::CAME_BACK;
+use crate::domain::fleet::entry_of;
 use crate::ports::view::{FleetView, PastView, RollbackView, RolloutView, View};
 
 /// The rollback of a fleet that is not over.
@@ -51,7 +52,7 @@ impl About<'_> {
         if fleet.rollouts.is_empty() && fleet.rollback.is_none() {
             sentences.push(self.quiet());
         }
-        if !self.view.rules.iter().any(|rule| is_entry(&fleet.fleet, &rule.fleet)) {
+        if !self.view.rules.iter().any(|rule| entry_of(&fleet.fleet) == rule.fleet) {
             sentences.push("No rule judges it.".to_owned());
         }
         sentences
@@ -211,11 +212,6 @@ fn standing(rollout: &RolloutView) -> String {
 
 fn is(rollout: &RolloutView, verdict: &str) -> bool {
     rollout.verdicts.iter().any(|view| view.verdict == verdict)
-}
-
-/// Whether a fleet is one of an entry's.
-fn is_entry(fleet: &str, entry: &str) -> bool {
-    fleet.split(':').next() == Some(entry)
 }
 
 /// Where a rollback is, and what it waits for.

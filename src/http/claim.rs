@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::Problem;
-use crate::domain::fleet::FleetName;
+use crate::domain::fleet::{FleetName, entry_of};
 use crate::domain::membership::Heartbeat;
 use crate::domain::version::Version;
 
@@ -90,9 +90,8 @@ fn read(body: &[u8], with_state: bool) -> Result<Heartbeat, Problem> {
     let mut fields = Fields { object: &object, problems: Vec::new() };
 
     let fleet = fields.text("fleet", FLEET_BYTES_MAX);
-    let name = fleet.split(':').next().unwrap_or_default();
     if !fleet.is_empty() {
-        fields.parsed::<FleetName>("fleet", name);
+        fields.parsed::<FleetName>("fleet", entry_of(fleet));
     }
     let worker_id = fields.text("worker_id", WORKER_ID_BYTES_MAX);
     let version = fields.text("version", usize::MAX);

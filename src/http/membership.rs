@@ -16,6 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::problem::ProblemDocument;
 use super::{App, Problem, claim};
+use crate::domain::fleet::entry_of;
 use crate::domain::membership::Heartbeat;
 use crate::membership::Rejection;
 use crate::metrics::Refused;
@@ -174,20 +175,15 @@ enum Refusal {
 }
 
 fn authenticate(app: &App, heartbeat: &Heartbeat) -> Result<(), Refusal> {
-    let verifier = app.verifiers.get(entry_of(heartbeat)).ok_or(Refusal::NoMembership)?;
+    let verifier = app.verifiers.get(entry_of(&heartbeat.fleet)).ok_or(Refusal::NoMembership)?;
     Ok(verifier.verify(heartbeat, app.clock.now())?)
-}
-
-/// The config entry that a worker says it is of.
-fn entry_of(heartbeat: &Heartbeat) -> &str {
-    heartbeat.fleet.split(':').next().unwrap_or_default()
 }
 
 /// Has a refusal recorded, unless the worker was reported a moment ago or the controller is busy.
 fn report(app: &App, heartbeat: &Heartbeat, reason: &str) {
     app.metrics.request_refused(Refused::Membership);
     // Whoever makes fleets up gets no records for it.
-    if !app.verifiers.contains_key(entry_of(heartbeat)) {
+    if !app.verifiers.contains_key(entry_of(&heartbeat.fleet)) {
         return;
     }
     let Ok(room) = app.inbox.try_reserve() else { return };

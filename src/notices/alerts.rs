@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::domain::fleet::entry_of;
 use crate::domain::template;
 use crate::domain::time::Timestamp;
 use crate::ledger::record::{parse_rfc3339, rfc3339};
@@ -162,7 +163,7 @@ fn slice_name(slice: &NarrowView) -> String {
 
 /// The rules of a fleet's entry, which may be split into several fleets: `entry:value`.
 fn rules_of<'v>(fleet: &'v str, rules: &'v [RuleView]) -> impl Iterator<Item = &'v RuleView> {
-    rules.iter().filter(|rule| fleet.split(':').next() == Some(rule.fleet.as_str()))
+    rules.iter().filter(|rule| entry_of(fleet) == rule.fleet)
 }
 
 fn rule_id(rule: &RuleView) -> String {

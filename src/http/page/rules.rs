@@ -6,6 +6,7 @@ use maud::{Markup, html};
 
 use super::layout::Place;
 use super::{Page, fleet, layout};
+use crate::domain::fleet::entry_of;
 use crate::ports::view::RuleView;
 
 /// Rules on the first page; `/rules` has all.
@@ -22,7 +23,7 @@ pub(super) fn page(page: &Page) -> Markup {
 
 /// The rules for one fleet, or all; with their queries, or without.
 pub(super) fn table(page: &Page, fleet: Option<&str>, whole: bool) -> Markup {
-    let entry = fleet.map(|fleet| fleet.split(':').next().unwrap_or_default());
+    let entry = fleet.map(entry_of);
     let rules = || {
         let rules = page.view.rules.iter();
         rules.filter(move |rule| entry.is_none_or(|entry| rule.fleet == entry))
@@ -70,9 +71,7 @@ fn queries(rule: &RuleView) -> Markup {
 fn state(page: &Page, rule: &RuleView, fleet: Option<&str>) -> Markup {
     let name = format!("{}/{}", rule.group, rule.name);
     let mut counts = BTreeMap::<&str, usize>::new();
-    let is_its = |of: &str| {
-        fleet.map_or_else(|| of.split(':').next() == Some(&rule.fleet), |fleet| of == fleet)
-    };
+    let is_its = |of: &str| fleet.map_or_else(|| entry_of(of) == rule.fleet, |fleet| of == fleet);
     for one in page.view.fleets.values().filter(|one| is_its(&one.fleet)) {
         for rollout in &one.rollouts {
             let sessions = rollout.verdicts.iter().map(|v| (&v.rule, v.verdict.as_str()));
