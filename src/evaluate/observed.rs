@@ -320,8 +320,8 @@ impl Observed {
         judgement: &Judgement,
         now: Timestamp,
     ) -> bool {
-        let unsure = self.situation(config, rollout, judgement, now).rolls_back_unsure();
-        (judgement.has_regressed() || unsure) && !self.history.has_regressed(&rollout.candidate)
+        let unsure = || self.situation(config, rollout, judgement, now).rolls_back_unsure();
+        !self.history.has_regressed(&rollout.candidate) && (judgement.has_regressed() || unsure())
     }
 
     /// What is known of a candidate at `now`, when a decision is due.

@@ -287,6 +287,10 @@ impl Board {
     /// An alert that is up keeps the rule it began with, whichever decides now: with other labels
     /// it would be another alert, and people would be told of an end that is none.
     fn known_as(&self, labels: Labels) -> Labels {
+        // Nearly every one, each second.
+        if self.shown.get(&labels).is_some_and(|shown| shown.ended.is_none()) {
+            return labels;
+        }
         let same = |known: &Labels| but_rule(known).eq(but_rule(&labels));
         let up = self.shown.iter().filter(|(_, shown)| shown.ended.is_none());
         let known = up.map(|(known, _)| known).find(|known| same(known)).cloned();
